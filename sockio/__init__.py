@@ -1,0 +1,36 @@
+"""Talk to laboratory instruments over TCP, from whatever concurrency model a program uses.
+
+This file and ``common`` import on Python 2.7 too; the flavours are imported on demand, so that a program pays
+for (and needs) only the one that it uses.
+"""
+
+from importlib import import_module
+
+__version__ = "1.0.0.dev0"
+
+_FLAVOURS = {
+    "async": "aio",
+    "asyncio": "aio",
+    "sync": "sio",
+    "syncio": "sio",
+}
+
+
+def socket_for_url(url, *args, **kwargs):  # type: ignore[no-untyped-def]
+    """Return a ``TCP`` object for ``url``.
+
+    Args:
+        url: ``tcp://host:port``
+        concurrency: which flavour: ``async`` (default) or ``asyncio``, ``sync`` or ``syncio``
+        *args, **kwargs: further arguments of that flavour's ``TCP``
+
+    Raises:
+        ValueError: unknown concurrency, another scheme than ``tcp``, or a URL without host or port
+    """
+    concurrency = kwargs.pop("concurrency", "async")
+    if concurrency not in _FLAVOURS:
+        raise ValueError(
+            "unsupported concurrency {!r}: use one of {}".format(concurrency, ", ".join(sorted(_FLAVOURS)))
+        )
+    flavour = import_module("sockio." + _FLAVOURS[concurrency])
+    return flavour.socket_for_url(url, *args, **kwargs)

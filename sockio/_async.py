@@ -1,0 +1,262 @@
+"""The async face of a TCP object, for every flavour whose calls are awaited."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+from ._buffer import Buffer
+from ._core import Core
+from ._link import CHUNK
+from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
+from ._streams import Blocks, End, Lines, Stream
+from ._turns import Ticket
+
+A = TypeVar("A", bound="AsyncTCP")
+
+
+class AsyncTCP(Core):
+    __doc__ = Core.__doc__
+
+    _ticket_class: ClassVar[type[Ticket]]
+
+    async def open(self, *, timeout: Timeout = UNSET) -> None:
+        """Connect.
+
+        Args:
+            timeout: seconds for all attempts together; default: ``connection_timeout`` for each, by the ``retry`` policy
+
+        Raises:
+            ConnectionError: the object is open already
+            OSError: the connection failed
+        """
+        ticket = self._ticket_class()
+        try:
+            await self._open(ticket, timeout)
+        finally:
+            ticket.finish()
+
+    async def close(self) -> None:
+        """Close the link, if any; every caller that waits for something raises ``ConnectionClosedError``."""
+        self._close()
+
+    async def __aenter__(self: A) -> A:
+        if not self.connected():
+            await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    @asynccontextmanager
+    async def transaction(self: A, *, timeout: Timeout = UNSET) -> AsyncIterator[A]:
+        """Keep the object to this task, and the tasks it starts, for several calls.
+
+        If the link is lost inside, the rest of the block raises instead of going on with a new link.
+
+        Args:
+            timeout: seconds to wait for the turn and the link; default: the object's
+        """
+        ticket = self._ticket_class()
+        try:
+            with self._exclusively(await self._begin(ticket, timeout), ticket):
+                yield self
+        finally:
+            ticket.finish()
+
+    async def read(self, n: int = -1, *, timeout: Timeout = UNSET) -> bytes:
+        """Read what has arrived, at least one byte.
+
+        Args:
+            n: at most so many bytes; -1: everything up to the end of the link
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended
+            ConnectionTimeoutError: nothing came in time
+        """
+        return await self._call("read", None, *reading(n), timeout)  # type: ignore[no-any-return]
+
+    async def readline(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
+        """Read a line, and return it with its end.
+
+        Args:
+            eol: what ends it; default: the object's
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended; what there was of a line is in ``partial``
+            LimitOverrunError: the line is longer than ``buffer_size``
+            ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
+        """
+        return await self._call("readline", None, Buffer.take_until, self._eol(eol), timeout)  # type: ignore[no-any-return]
+
+    async def readlines(self, n: int, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> list[bytes]:
+        """Read ``n`` lines, all or none; see ``readline``."""
+        wanted = checked_size(n), self._eol(eol)
+        return await self._call("readlines", None, Buffer.take_lines, wanted, timeout)  # type: ignore[no-any-return]
+
+    async def readexactly(self, n: int, *, timeout: Timeout = UNSET) -> bytes:
+        """Read ``n`` bytes, all or none; ``n`` may be larger than ``buffer_size``; see ``readline``."""
+        return await self._call("readexactly", None, Buffer.take_exactly, checked_size(n), timeout)  # type: ignore[no-any-return]
+
+    async def readuntil(self, separator: bytes = b"\n", *, timeout: Timeout = UNSET) -> bytes:
+        """Read up to and including ``separator``; see ``readline``."""
+        wanted = checked_separator(separator, "separator")
+        return await self._call("readuntil", None, Buffer.take_until, wanted, timeout)  # type: ignore[no-any-return]
+
+    async def readbuffer(self, *, timeout: Timeout = UNSET) -> bytes:
+        """Read what has arrived, without waiting for more: maybe nothing."""
+        return await self._call("readbuffer", None, anything, None, timeout)  # type: ignore[no-any-return]
+
+    async def write(self, data: bytes, *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
+        """Hand all of ``data`` to the operating system.
+
+        Args:
+            data: bytes to send
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send ``data`` twice; then it is sent again after a loss
+
+        Raises:
+            LinkError: the link failed; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
+        await self._call("write", payload(data), None, None, timeout, idempotent)
+
+    async def writelines(self, lines: Iterable[bytes], *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
+        """Send the lines, which bring their own ends, in one piece; see ``write``."""
+        await self._call("writelines", joined(lines), None, None, timeout, idempotent)
+
+    async def write_read(
+        self, data: bytes, n: int = -1, *, timeout: Timeout = UNSET, idempotent: bool = False
+    ) -> bytes:
+        """Send ``data`` and read the reply, as one atomic request; see ``write`` and ``read``."""
+        return await self._call("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
+
+    async def write_readline(
+        self,
+        data: bytes,
+        eol: bytes | None = None,
+        *,
+        timeout: Timeout = UNSET,
+        idempotent: bool = False,
+    ) -> bytes:
+        """Send ``data`` and read a line, as one atomic request; see ``write`` and ``readline``."""
+        return await self._call(  # type: ignore[no-any-return]
+            "write_readline", payload(data), Buffer.take_until, self._eol(eol), timeout, idempotent
+        )
+
+    async def write_readlines(
+        self,
+        data: bytes,
+        n: int,
+        eol: bytes | None = None,
+        *,
+        timeout: Timeout = UNSET,
+        idempotent: bool = False,
+    ) -> list[bytes]:
+        """Send ``data`` and read ``n`` lines, as one atomic request; see ``write`` and ``readline``."""
+        wanted = checked_size(n), self._eol(eol)
+        return await self._call(  # type: ignore[no-any-return]
+            "write_readlines", payload(data), Buffer.take_lines, wanted, timeout, idempotent
+        )
+
+    async def writelines_readlines(
+        self,
+        lines: Iterable[bytes],
+        n: int | None = None,
+        eol: bytes | None = None,
+        *,
+        timeout: Timeout = UNSET,
+        idempotent: bool = False,
+    ) -> list[bytes]:
+        """Send the lines in one piece and read ``n`` lines (default: as many), as one atomic request."""
+        lines = listed(lines)
+        wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
+        return await self._call(  # type: ignore[no-any-return]
+            "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
+        )
+
+    def __aiter__(self) -> LineStream:
+        return LineStream(self)
+
+    async def _call(
+        self,
+        name: str,
+        request: bytes | None,
+        take: Take | None,
+        wanted: Any,
+        timeout: Timeout,
+        idempotent: bool = False,
+    ) -> Any:
+        ticket = self._ticket_class()
+        try:
+            return await self._perform(ticket, name, request, take, wanted, self._deadline(timeout), idempotent)
+        finally:
+            ticket.finish()
+
+    async def _checkpoint(self) -> None:
+        """Let the other tasks run."""
+        raise NotImplementedError
+
+
+class _Steps(Stream[AsyncTCP]):
+    """The steps of a stream. It lets the neighbours run at least every 64 KiB or millisecond (contract S5)."""
+
+    _budget = CHUNK
+    _until = 0.0
+
+    def __aiter__(self: _S) -> _S:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            message = self._pop()
+        except IndexError:
+            message = await self._next()
+        self._budget -= len(message)
+        if self._budget < 0 or self.tcp._now() > self._until:
+            await self.tcp._checkpoint()
+            self._budget = CHUNK
+            self._until = self.tcp._now() + 0.001
+        return message
+
+    async def _next(self) -> bytes:
+        ticket = self.tcp._ticket_class()
+        try:
+            return await self._step(ticket)
+        except End:
+            raise StopAsyncIteration from None
+        finally:
+            ticket.finish()
+
+
+_S = TypeVar("_S", bound=_Steps)
+
+
+class LineStream(_Steps, Lines[AsyncTCP]):
+    """``async for line in LineStream(tcp, eol)``: the lines that come in on one link, until its end.
+
+    Args:
+        tcp: the object to read from
+        eol: what ends a line; default: the object's
+        reconnect: carry on over a lost link; a line that was cut off is dropped, never joined to the next link's
+        timeout: seconds for each line; default: the object's
+
+    Raises (each step):
+        ConnectionEOFError: the link ended inside a line, whose bytes are in ``partial``
+        ConnectionLostError: the link broke
+        ConnectionTimeoutError: no line in time; the stream can go on
+    """
+
+
+class BlockStream(_Steps, Blocks[AsyncTCP]):
+    """``async for block in BlockStream(tcp, limit)``: like ``LineStream``.
+
+    Args:
+        limit: bytes a block (int), or what ends one (bytes)
+    """

@@ -1,0 +1,251 @@
+"""Sans-I/O framing: bytes go in as they arrive, whole messages come out.
+
+Goals, in this order: a message comes out the same however its bytes were split on the way (contract Q2); nothing that
+arrived is lost until it is taken; a small reply that arrives in one piece is handed out without a copy; a long line
+that drips in costs linear time; a large exact read is received straight into the ``bytes`` object that it returns.
+
+The bytes not taken yet are ``data[_start:]``, preceded by what was set aside for a faster way out: lines already cut
+for a stream (``lines``), or the large exact read under way (``target``); never both.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+
+from .common import LimitOverrunError
+
+#: An exact read of more bytes than this is received into place.
+LARGE = 2**18
+#: How many bytes of lines a stream cuts at a time.
+WINDOW = 2**13
+
+
+class Buffer:
+    """The bytes of one link that arrived and were not taken yet.
+
+    Args:
+        limit: longest line, in bytes and without its terminator
+    """
+
+    __slots__ = (
+        "_begin",
+        "_filled",
+        "_found",
+        "_seen",
+        "_sought",
+        "_start",
+        "_store",
+        "data",
+        "limit",
+        "lines",
+        "target",
+    )
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.data: bytes | bytearray = b""
+        self.lines: deque[bytes] | None = None
+        self.target: memoryview | None = None
+        self._start = 0
+        self._sought: bytes | None = None
+        self._seen = self._begin = self._found = 0
+
+    def __len__(self) -> int:
+        aside = self._filled if self.target is not None else sum(map(len, self.lines or ()))
+        return aside + len(self.data) - self._start
+
+    def clear(self) -> None:
+        """Forget every byte."""
+        self.data = b""
+        self._start = 0
+        self.forget_lines()
+        if self.target is not None:
+            self.target.release()
+            self.target = None
+        self._sought = None
+
+    def forget_lines(self) -> None:
+        """Forget the lines set aside, in a way that another thread may."""
+        if self.lines:
+            self.lines.clear()
+
+    def feed(self, chunk: bytes) -> None:
+        """Add bytes that arrived."""
+        rest = len(self.data) - self._start
+        if not rest:
+            self.data = chunk
+            self._start = 0
+            self._sought = None
+            return
+        if rest <= len(chunk):
+            self.data = self.data[self._start :] + chunk
+        else:
+            if isinstance(self.data, bytes):
+                self.data = bytearray(self.data)
+            del self.data[: self._start]
+            self.data += chunk
+        self._seen -= self._start
+        self._begin -= self._start
+        self._start = 0
+
+    # What a call asks for. Each returns None, and takes nothing, until all of it is there.
+
+    def take(self, size: int) -> bytes | None:
+        """Take at least one byte and at most ``size``."""
+        available = len(self)
+        return self.take_exactly(min(size, available)) if available else None
+
+    def take_all(self) -> bytes:
+        """Take whatever is there."""
+        return self.take(len(self)) or b""
+
+    def take_exactly(self, size: int) -> bytes | None:
+        """Take ``size`` bytes."""
+        if self.target is not None and len(self.target) == size:
+            if self._filled < size:
+                return None
+            self.target.release()
+            self.target = None
+            return self._store.getvalue()
+        self._gather()
+        end = self._start + size
+        if end > len(self.data):
+            if size > LARGE:
+                self._receive_in_place(size)
+            return None
+        return self._cut(end)
+
+    def take_until(self, separator: bytes) -> bytes | None:
+        """Take a line: everything up to and including ``separator``.
+
+        Raises:
+            LimitOverrunError: the line is longer than ``limit``
+        """
+        if self.lines or self.target is not None:
+            self._gather()
+        end = self._line_end(1, separator)
+        return None if end is None else self._cut(end)
+
+    def take_lines(self, wanted: tuple[int, bytes]) -> list[bytes] | None:
+        """Take that many lines with that terminator, all or none.
+
+        Raises:
+            LimitOverrunError: one of them is longer than ``limit``
+        """
+        count, separator = wanted
+        self._gather()
+        end = self._line_end(count, separator)
+        if end is None:
+            return None
+        return [line + separator for line in self._cut(end).split(separator)[:-1]]
+
+    def cut_lines(self, separator: bytes) -> deque[bytes] | None:
+        """Set whole lines aside, and return the queue that a stream pops them from; all other calls still see them.
+
+        Raises:
+            LimitOverrunError: the next line is longer than ``limit``
+        """
+        if self.lines or self.target is not None:
+            self._gather()
+        window = bytes(self.data[self._start : self._start + min(WINDOW, self.limit + len(separator))])
+        *whole, rest = window.split(separator)
+        if whole:
+            lines = [line + separator for line in whole]
+            self._cut(self._start + len(window) - len(rest))
+        else:
+            line = self.take_until(separator)
+            if line is None:
+                return None
+            lines = [line]
+        self.lines = deque(lines)  # a new queue each time: a stream that cuts otherwise finds its own one empty
+        return self.lines
+
+    # A large exact read: the link receives straight into place.
+
+    def space(self) -> memoryview | None:
+        """Where the link should receive next, if not into a chunk of its own."""
+        if self.target is None or self._filled == len(self.target):
+            return None
+        return self.target[self._filled : self._filled + LARGE]
+
+    def filled(self, size: int) -> None:
+        """Tell that ``size`` bytes were received into ``space()``."""
+        self._filled += size
+
+    def _receive_in_place(self, size: int) -> None:
+        # A BytesIO hands out its memory: writable now, and as bytes without a copy in the end.
+        self._store = io.BytesIO(bytes(size))
+        self.target = self._store.getbuffer()
+        rest = self._cut(len(self.data))
+        self.target[: len(rest)] = rest
+        self._filled = len(rest)
+
+    # How it is done.
+
+    def _gather(self) -> None:
+        """Bring what was set aside back in front of the rest."""
+        if self.target is not None:
+            aside = bytes(self.target[: self._filled])
+            self.target.release()
+            self.target = None
+        elif self.lines:
+            aside = b"".join(_drained(self.lines))
+        else:
+            return
+        self.data = aside + self.data[self._start :]
+        self._start = 0
+        self._sought = None
+
+    def _line_end(self, count: int, separator: bytes) -> int | None:
+        """Where the count-th line ends. An unfinished search goes on later where it stopped."""
+        data = self.data
+        size = len(separator)
+        if self._sought is separator:
+            seen, begin, found = self._seen, self._begin, self._found
+        else:
+            seen = begin = self._start
+            found = 0
+        while found < count:
+            end = data.find(separator, seen)
+            if end < 0:
+                if len(data) - begin - size >= self.limit:
+                    raise self._overrun(separator)
+                self._sought = separator
+                self._seen = max(begin, len(data) - size + 1)
+                self._begin = begin
+                self._found = found
+                return None
+            if end - begin > self.limit:
+                raise self._overrun(separator)
+            seen = begin = end + size
+            found += 1
+        self._sought = None
+        return begin
+
+    def _cut(self, end: int) -> bytes:
+        """Take the bytes up to ``end``."""
+        data, start = self.data, self._start
+        self._sought = None
+        if end < len(data):
+            self._start = end
+            return bytes(data[start:end])
+        self.data = b""
+        self._start = 0
+        return bytes(data[start:]) if start else bytes(data)
+
+    def _overrun(self, separator: bytes) -> LimitOverrunError:
+        return LimitOverrunError(
+            f"more than {self.limit} bytes arrived without the end of line {separator!r}: "
+            "check eol, or raise buffer_size"
+        )
+
+
+def _drained(lines: deque[bytes]) -> list[bytes]:
+    """Pop one at a time: another thread's stream may be popping, and no line may go out twice."""
+    taken: list[bytes] = []
+    try:
+        while True:
+            taken.append(lines.popleft())
+    except IndexError:
+        return taken

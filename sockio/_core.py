@@ -1,0 +1,748 @@
+"""What a call does: the only statement of the semantics, for every flavour.
+
+A call is: a deadline, a turn, a link fit for it, the request out, the reply in. The rules (may this call start at once?
+is this link fit for a request? what becomes of the link after this failure?) are plain functions; ``Core._perform``, a
+coroutine, arranges the waiting around them. A flavour says only how its library waits:
+
+- ``Link``: more bytes have come, the bytes are out, hang up (``_link``);
+- ``Bell`` and ``Ticket``: something rings, a place in a queue is over (``_turns``);
+- ``Core``: its clock, resolver and randomness, and how it runs callbacks.
+
+The async flavours are ``AsyncTCP`` with these. The blocking one drives the same coroutines with a single
+``send(None)``, because nothing in it ever suspends.
+
+Two marks make every failure safe, also one that strikes between two statements, like Ctrl-C: a link is marked
+``writing`` and ``receiving`` around what must not stop halfway, and whoever finds such a mark at its turn drops the link.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import socket
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from typing import Any, ClassVar
+
+from ._dial import Address, Race, earliest, lookup, resolve
+from ._link import Link
+from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, seconds, terminator, to_end
+from ._turns import Bell, Expired, Scope, current_scope
+from .common import (
+    DEFAULT_LIMIT,
+    DFT_KEEP_ALIVE,
+    IPTOS_LOWDELAY,
+    ConnectionClosedError,
+    ConnectionEOFError,
+    ConnectionTimeoutError,
+    LimitOverrunError,
+    LinkError,
+    Retry,
+    checked_port,
+    configure_socket,
+    keep_alive_options,
+    log,
+)
+
+Callback = Callable[..., Any] | None
+
+
+class Core:
+    """A TCP object, but for the flavour's way of waiting.
+
+    Args:
+        host: name or address of the instrument
+        port: its TCP port, 1 to 65535
+        eol: what ends a line, bytes of any length
+        auto_reconnect: connect on first use and after a loss; else only ``open()`` and ``with`` do
+        on_connection_made: called on every new link before any other request; may use the object
+        on_connection_lost: called once per link with the cause (``None`` after ``close()`` and after a clean end)
+        on_eof_received: called when the peer has ended the link
+        buffer_size: longest line, in bytes, and how much is buffered while nobody reads
+        no_delay: switch Nagle's algorithm off
+        tos: type of service (IPv6: traffic class); ``None`` leaves it alone
+        connection_timeout: seconds for each connection attempt; ``None``: no limit
+        timeout: seconds for each whole call, unless the call says otherwise; ``None``: no limit
+        keep_alive: a bool, ``None`` (the system's), or a dict with any of ``active``, ``idle`` and ``interval``
+            (seconds), ``retry`` (probes)
+        retry: how connecting is retried; default: one attempt
+        stale_input: what the ``write_read*`` calls do with input that arrived before they send: ``"discard"`` or ``"keep"``
+
+    Raises:
+        TypeError, ValueError: an argument of a wrong type or value
+    """
+
+    _link_class: ClassVar[type[Link]]
+    _bell_class: ClassVar[type[Bell]]
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        eol: bytes = b"\n",
+        auto_reconnect: bool = True,
+        on_connection_made: Callback = None,
+        on_connection_lost: Callback = None,
+        on_eof_received: Callback = None,
+        buffer_size: int = DEFAULT_LIMIT,
+        no_delay: bool = True,
+        tos: int | None = IPTOS_LOWDELAY,
+        connection_timeout: float | None = None,
+        timeout: float | None = None,
+        keep_alive: dict[str, int] | bool | None = DFT_KEEP_ALIVE,
+        *,
+        retry: Retry | None = None,
+        stale_input: str = "discard",
+    ) -> None:
+        self._link: Link | None = None
+        if not isinstance(host, str):
+            raise TypeError(f"host must be a name or an address, not {host!r}")
+        if not host:
+            raise ValueError("host must not be empty")
+        if retry is not None and not isinstance(retry, Retry):
+            raise TypeError(f"retry must be a sockio.common.Retry, not {retry!r}")
+        if stale_input not in ("discard", "keep"):
+            raise ValueError(f"stale_input must be 'discard' or 'keep', not {stale_input!r}")
+        for callback in (on_connection_made, on_connection_lost, on_eof_received):
+            if callback is not None and not callable(callback):
+                raise TypeError(f"a connection event callback must be callable, not {callback!r}")
+        for limit, name in ((timeout, "timeout"), (connection_timeout, "connection_timeout")):
+            if limit is not None:
+                seconds(limit, name)
+        self.host = host
+        self.port = checked_port(port)
+        self.eol = checked_separator(eol)
+        self.auto_reconnect = auto_reconnect
+        self.on_connection_made = on_connection_made
+        self.on_connection_lost = on_connection_lost
+        self.on_eof_received = on_eof_received
+        self.buffer_size = checked_size(buffer_size, "buffer_size", 1)
+        self.no_delay = no_delay
+        self.tos = tos
+        self.connection_timeout = connection_timeout
+        self.timeout = timeout
+        self.keep_alive = keep_alive
+        self.retry = retry or Retry()
+        self.stale_input = stale_input
+        self.connection_counter = 0
+        keep_alive_options(keep_alive)
+        self._new_link: Link | None = None
+        self._closings = 0
+        self._gate: list[Any] = []
+        self._bells: list[Bell] = []
+        self._scopes: list[Scope] = []
+        self._log = log.getChild(f"TCP({host}:{port})")
+        _objects.add(self)
+
+    # What the flavour says, beside its Link and its Bell.
+
+    @staticmethod
+    def _world() -> object:
+        """What a link can't outlive, and nobody outside may use it from: the running event loop, if any."""
+        return None
+
+    @staticmethod
+    def _random() -> float:
+        return random.random()
+
+    _now = staticmethod(time.monotonic)
+    _lookup = staticmethod(lookup)
+
+    async def _new_link_on(self, sock: socket.socket) -> Link:
+        """Return a link on a connected socket."""
+        return self._link_class(self, sock)
+
+    async def _finish_callback(self, result: Any, bell: Bell, deadline: float | None) -> None:
+        """Wait for what ``on_connection_made`` returned, if it can be waited for; a ring or the deadline cancel it."""
+
+    def _start_callback(self, context: Context, callback: Callable[..., Any], *args: object) -> None:
+        """Run an event callback soon, in that context, where it can do no harm."""
+        raise NotImplementedError
+
+    def _incomplete(self, name: str, error: ConnectionEOFError, wanted: Any) -> ConnectionEOFError:
+        """Return the error for an exact read that the end of the link cut off."""
+        return error
+
+    # The plain methods.
+
+    def connected(self) -> bool:
+        """Whether there is a link whose end this host has not received; asks the operating system."""
+        link = self._visible_link()
+        return link is not None and not link.notice()
+
+    is_open = property(connected)
+
+    def at_eof(self) -> bool:
+        """Whether the link has ended and nothing of what it brought is left to read."""
+        link = self._visible_link()
+        return link is not None and link.notice() and not link.waiting()
+
+    def in_waiting(self) -> int:
+        """Return how many bytes can be read without waiting."""
+        link = self._visible_link()
+        return 0 if link is None else link.waiting()
+
+    def reset_input_buffer(self) -> None:
+        """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
+        link = self._visible_link()
+        if link is not None and not link.reads:
+            while link.receive() and len(link.buffer) <= self.buffer_size:
+                pass
+            link.buffer.clear()
+
+    def __repr__(self) -> str:
+        link = self._link
+        state = "closed" if link is None else "ended" if link.ended else "connected"
+        return f"<{type(self).__module__}.{type(self).__name__} {self.host}:{self.port} {state}>"
+
+    def __del__(self) -> None:
+        link = self._link
+        if link is not None and not link.ended:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        if link is not None:
+            link.hang_up()
+
+    # The rules of a call.
+
+    def _deadline(self, timeout: Timeout) -> float | None:
+        """When a call with that timeout must be over; 0.0 if it mustn't wait at all."""
+        if timeout is UNSET:
+            timeout = self.timeout
+        if timeout is None:
+            return None
+        if (type(timeout) is not float and type(timeout) is not int) or timeout != timeout:
+            seconds(timeout)
+        if timeout <= 0:
+            return 0.0
+        return None if timeout == math.inf else self._now() + timeout
+
+    def _eol(self, eol: bytes | None) -> bytes:
+        if eol is None:
+            eol = self.eol
+        return eol if type(eol) is bytes and eol else checked_separator(eol)
+
+    def _straight(self, ticket: Any) -> Link | None:
+        """Return the link, both turns taken, if a request can go out at once: nobody to wait for, nothing to mend."""
+        link = self._link
+        if (
+            link is None
+            or link.ended
+            or link.reads
+            or link.writes
+            or link.writing
+            or link.receiving
+            or link.buffer.data
+            or link.buffer.lines
+            or link.buffer.target is not None
+            or current_scope.get() is not None
+            or link.world is not self._world()
+        ):
+            return None
+        reads, writes = link.reads, link.writes
+        reads.append(ticket)
+        writes.append(ticket)
+        if reads[0] is ticket and writes[0] is ticket and not link.poller.poll(0):
+            return link
+        reads.remove(ticket)
+        writes.remove(ticket)
+        return None
+
+    def _fits(self, link: Link, place: Link | Scope, bound: bool, reads: bool, sends: bool, eol: bytes | None) -> bool:
+        """Whether the call whose turn has come may go on on this link; False: it needs another one.
+
+        Raises:
+            LinkError: it can't have another one
+        """
+        if (sends and link.writing) or (reads and link.receiving):
+            link.drop(ConnectionClosedError("a call was torn off in the middle"))
+        if link.closed or (link.void and (bound or place is not link)):
+            raise link.error()
+        if place is link and link is not self._link and not bound:
+            return False
+        if not sends:
+            return True
+        if not link.notice() and eol is not None:
+            self._look(link, eol)
+        if not link.ended:
+            return True
+        if place is not link:
+            raise link.error()
+        if not self.auto_reconnect:
+            error = link.error()
+            link.drop(None)
+            raise error
+        link.retire()
+        return False
+
+    def _look(self, link: Link, eol: bytes) -> None:
+        """Look once at what arrived before the request goes out: it can't be the reply (contract Q4)."""
+        buffer = link.buffer
+        while len(buffer) <= self.buffer_size and link.receive():
+            pass
+        if link.ended or not len(buffer) or self.stale_input == "keep":
+            return
+        stale = buffer.take_all()
+        if stale.endswith(eol) and len(stale) <= self.buffer_size:
+            self._log.warning("discarded %d bytes that nobody had asked for: %.80r", len(stale), stale)
+        else:
+            self._log.warning("%d bytes of an unfinished message are in the way: %.80r", len(stale), stale)
+            link.drop(ConnectionClosedError("an unfinished message was left over"))
+
+    def _unmet(self, link: Link, take: Take) -> Any:
+        """Return what a call gets whose reply isn't complete: None to wait on.
+
+        Raises:
+            LinkError: the link has ended
+        """
+        buffer = link.buffer
+        if take is anything:
+            while len(buffer) <= self.buffer_size and link.receive():
+                pass
+            if len(buffer) or not link.drained:
+                return buffer.take_all()
+        elif not link.drained:
+            return None
+        clean = link.cause is None and not link.closed
+        partial = buffer.take_all()
+        if take is to_end and partial and clean:
+            link.drop(None)
+            return partial
+        raise link.error(partial)
+
+    def _failed(
+        self, exc: BaseException, name: str, link: Link | None, request: bytes | None, wanted: Any
+    ) -> BaseException:
+        """Return what a failed call raises, after deciding what becomes of the link.
+
+        A link on which a request was begun is dropped whatever the failure (contract A2), and so is one that has ended;
+        a plain read that gives up leaves it alone (A7).
+        """
+        sent = link is not None and request is not None and link.sent
+        error: BaseException = exc
+        if link is not None and isinstance(exc, OSError) and not isinstance(exc, LinkError):
+            link.drained = True
+            link.end(exc)
+            error = link.error()
+        elif isinstance(exc, Expired):
+            error = ConnectionTimeoutError("its time is up: raise timeout, or check that the instrument answers")
+        if isinstance(error, LinkError):
+            if type(error) is ConnectionEOFError:
+                error = self._incomplete(name, error, wanted)
+            error.request_sent = sent
+            error.args = (f"{name} on {self.host}:{self.port}: {error}{_advice(error)}",)
+            if error is not exc and error.__cause__ is None:
+                error.__cause__ = exc if isinstance(exc, OSError) else exc.__cause__
+        if link is not None and (
+            (request is not None and link.writing)
+            or (isinstance(error, LinkError) and not isinstance(error, ConnectionTimeoutError))
+        ):
+            link.drop(error)
+        return error
+
+    # The waiting of a call.
+
+    async def _perform(
+        self,
+        ticket: Any,
+        name: str,
+        request: bytes | None,
+        take: Take | None,
+        wanted: Any,
+        deadline: float | None,
+        idempotent: bool = False,
+        bound: Binding | None = None,
+    ) -> Any:
+        """Do a call: send ``request`` if there is one, then wait until ``take(buffer, wanted)`` has the reply.
+
+        Args:
+            ticket: the call's place in the queues
+            name: of the call, for messages
+            request: what to send
+            take: framing of the reply; None: there is none
+            wanted: its argument
+            deadline: when to give up
+            idempotent: whether the request may be sent again after a loss (contract R4)
+            bound: keeps the link of the first step of a stream for the next ones
+        """
+        closings = self._closings
+        failures = 0
+        while True:
+            link: Link | None = None
+            place: Link | Scope | None = None
+            try:
+                if deadline == 0.0 and request is not None:
+                    raise Expired
+                if request is not None and take is not None and bound is None:
+                    place = link = self._straight(ticket)
+                if place is None:
+                    sends, reads = request is not None, take is not None
+                    eol = terminator(take, wanted, self.eol) if sends and reads else None
+                    place = await self._place(ticket, sends, reads, eol, deadline, closings, bound)
+                    link = place.link
+                    if isinstance(place, Scope):
+                        deadline = earliest(deadline, place.deadline)
+                assert link is not None
+                return await self._exchange(link, request, take, wanted, deadline)
+            except BaseException as exc:
+                error = self._failed(exc, name, link, request, wanted)
+                failures += 1
+                if link is None or not self._may_resend(error, failures, idempotent) or place is not link:
+                    raise error from error.__cause__
+            finally:
+                if place is not None:
+                    _leave(place, ticket)
+            if failures > 1:
+                await self._sleep(self.retry.pause(failures - 1, self._random()), deadline, closings)
+
+    def _may_resend(self, error: BaseException, failures: int, idempotent: bool) -> bool:
+        """Whether a request that met this error may go out on a new link (contract R3, R4)."""
+        if not isinstance(error, LinkError) or isinstance(
+            error, (ConnectionTimeoutError, ConnectionClosedError, LimitOverrunError)
+        ):
+            return False
+        if not self.auto_reconnect:
+            return False
+        return failures <= (self.retry.attempts or failures) if idempotent else failures == 1 and not error.request_sent
+
+    async def _exchange(
+        self, link: Link, request: bytes | None, take: Take | None, wanted: Any, deadline: float | None
+    ) -> Any:
+        if request is not None:
+            link.sent = False
+            link.writing = True
+            sent = link.send(request)
+            link.sent = sent > 0
+            if sent < len(request):
+                await link.flush(request, sent, deadline)
+        reply = None
+        if take is not None:
+            buffer = link.buffer
+            while (reply := take(buffer, wanted)) is None:
+                if (link.drained or take is anything) and (reply := self._unmet(link, take)) is not None:
+                    break
+                await link.more(deadline)
+            if link.paused:
+                link.resume()
+        if request is not None:
+            link.writing = False
+        return reply
+
+    async def _place(
+        self,
+        ticket: Any,
+        sends: bool,
+        reads: bool,
+        eol: bytes | None,
+        deadline: float | None,
+        closings: int,
+        bound: Binding | None,
+    ) -> Link | Scope:
+        """Wait for a link and for the turn on it; return the queues that the ticket stands first in.
+
+        Args:
+            sends, reads: which turns are needed
+            eol: what ends a whole message that may be discarded; None: nothing may
+        """
+        while True:
+            place: Link | Scope
+            scope = self._scope()
+            if scope is not None:
+                deadline = earliest(deadline, scope.deadline)
+                place = scope
+            elif bound is not None and bound.link is not None:
+                place = bound.link
+            else:
+                place = await self._healthy_link(ticket, sends, deadline, closings)
+            try:
+                if reads:
+                    await self._turn(place.reads, ticket, deadline, closings)
+                if sends:
+                    await self._turn(place.writes, ticket, deadline, closings)
+                self._check_open(closings)
+                fits = self._fits(place.link, place, bound is not None, reads, sends, eol)
+            except BaseException:
+                _leave(place, ticket)
+                raise
+            if fits:
+                if bound is not None:
+                    bound.link = place.link
+                return place
+            _leave(place, ticket)
+
+    async def _turn(self, queue: list[Any], ticket: Any, deadline: float | None, closings: int) -> None:
+        """Wait until the ticket is the first of the queue."""
+        queue.append(ticket)
+        while (line := tuple(queue))[0] is not ticket:
+            ahead = line[line.index(ticket) - 1]
+            if ahead.over:
+                try:
+                    queue.remove(ahead)
+                except ValueError:
+                    pass  # another thread was faster
+            else:
+                await ahead.wait(deadline)
+                self._check_open(closings)
+
+    def _check_open(self, closings: int) -> None:
+        if self._closings != closings:
+            raise ConnectionClosedError("the object was closed meanwhile")
+
+    def _scope(self) -> Scope | None:
+        """Return the transaction or ``on_connection_made`` of this object that the caller is inside of."""
+        scope = current_scope.get()
+        while scope is not None and (scope.core is not self or scope.over):
+            scope = scope.outer
+        return scope
+
+    def _visible_link(self) -> Link | None:
+        scope = self._scope()
+        return self._link if scope is None else scope.link
+
+    # Connecting.
+
+    async def _healthy_link(self, ticket: Any, sends: bool, deadline: float | None, closings: int) -> Link:
+        """Return the link, connecting if there is none; one that has ended serves a plain read once more (A8)."""
+        link = self._link
+        if link is not None and link.world is not self._world():
+            link.drop(None)
+            link = None
+        if link is not None and not link.dropped:
+            return link
+        if not self.auto_reconnect:
+            raise ConnectionClosedError("the object is not open: call open()")
+        return await self._connect(ticket, deadline, closings)
+
+    async def _connect(self, ticket: Any, deadline: float | None, closings: int, must_be_new: bool = False) -> Link:
+        """Return a healthy link, made by whoever comes first through the gate (contract C4)."""
+        try:
+            await self._turn(self._gate, ticket, deadline, closings)
+            link = self._link
+            if link is not None and not link.notice():
+                if must_be_new:
+                    raise ConnectionClosedError(f"{self.host}:{self.port} is already open")
+                return link
+            if link is not None:
+                link.retire()
+            bell = self._new_bell()
+            try:
+                return await self._dial(bell, deadline, closings)
+            finally:
+                self._close_bell(bell)
+        finally:
+            if ticket in self._gate:
+                self._gate.remove(ticket)
+
+    async def _dial(self, bell: Bell, deadline: float | None, closings: int) -> Link:
+        """Attempt to connect as often as the retry policy and the deadline allow (contract R5, T2)."""
+        failures = 0
+        error: OSError | None = None
+        while True:
+            limit = self.connection_timeout
+            attempt_deadline = earliest(deadline, None if limit is None else self._now() + limit)
+            try:
+                return await self._attempt(bell, attempt_deadline, closings)
+            except (OSError, Expired) as exc:
+                self._check_open(closings)
+                error = self._connect_error(exc, error)
+            failures += 1
+            self._log.debug("connection attempt %d failed: %s", failures, error)
+            if not self.retry.allows(failures) or (deadline is not None and self._now() >= deadline):
+                raise error
+            pause = self.retry.pause(failures, self._random())
+            await bell.wait(earliest(deadline, self._now() + pause))
+            self._check_open(closings)
+
+    def _connect_error(self, exc: OSError | Expired, previous: OSError | None) -> OSError:
+        """Return the error of an attempt; the one before is the cause of a timeout."""
+        where = f"connecting to {self.host}:{self.port}"
+        if isinstance(exc, LinkError):
+            return exc
+        if isinstance(exc, Expired):
+            expired = ConnectionTimeoutError(
+                f"{where}: no connection in time: check the address, that the instrument is on, or raise the timeout"
+            )
+            expired.__cause__ = previous
+            return expired
+        error = type(exc)(
+            exc.errno, f"{where}: {exc.strerror or exc}: check the address, and that the instrument is on"
+        )
+        error.request_sent = False  # type: ignore[attr-defined]
+        return error
+
+    async def _sleep(self, pause: float, deadline: float | None, closings: int) -> None:
+        bell = self._new_bell()
+        try:
+            await bell.wait(earliest(deadline, self._now() + pause))
+        finally:
+            self._close_bell(bell)
+        self._check_open(closings)
+
+    def _new_bell(self) -> Bell:
+        """Return a bell that ``close()`` rings."""
+        bell = self._bell_class()
+        self._bells.append(bell)
+        return bell
+
+    def _close_bell(self, bell: Bell) -> None:
+        self._bells.remove(bell)
+        bell.close()
+
+    async def _attempt(self, bell: Bell, deadline: float | None, closings: int) -> Link:
+        if deadline is not None and self._now() >= deadline:
+            raise Expired
+        addresses = await resolve(self._lookup, self.host, self.port, bell, deadline)
+        self._check_open(closings)
+        assert addresses is not None
+        link = await self._new_link_on(await self._connected_socket(addresses, bell, deadline, closings))
+        self._new_link = link
+        try:
+            self._check_open(closings)
+            if self.on_connection_made is not None:
+                await self._greet(link, self.on_connection_made, bell, deadline)
+                self._check_open(closings)
+            if link.notice():
+                raise link.error()
+        except BaseException as exc:
+            link.drop(exc)
+            raise
+        finally:
+            self._new_link = None
+        self.connection_counter += 1
+        self._link = link
+        self._log.debug("link %d is up", self.connection_counter)
+        return link
+
+    async def _connected_socket(
+        self, addresses: list[Address], bell: Bell, deadline: float | None, closings: int
+    ) -> socket.socket:
+        keep_alive = keep_alive_options(self.keep_alive)
+        race = Race(addresses, lambda sock: configure_socket(sock, self.no_delay, self.tos, keep_alive))
+        try:
+            while (sock := race.step(self._now())) is None:
+                if deadline is not None and self._now() >= deadline:
+                    raise Expired
+                await bell.wait(earliest(deadline, race.next_start), race.connecting)
+                self._check_open(closings)
+            return sock
+        finally:
+            race.close()
+
+    async def _greet(self, link: Link, callback: Callable[..., Any], bell: Bell, deadline: float | None) -> None:
+        """Run ``on_connection_made`` before anybody else may use the link (contract E1, E2)."""
+        with Scope(self, link, deadline, own_queues=False):
+            try:
+                await self._finish_callback(callback(), bell, deadline)
+            except Expired:
+                raise
+            except Exception:
+                if not link.notice():
+                    self._log.exception("on_connection_made failed: %r", callback)
+        if deadline is not None and self._now() >= deadline:
+            raise Expired
+
+    async def _begin(self, ticket: Any, timeout: Timeout) -> Link | Scope:
+        """Wait for both turns of a transaction."""
+        try:
+            return await self._place(ticket, True, True, self.eol, self._deadline(timeout), self._closings, None)
+        except BaseException as exc:
+            error = self._failed(exc, "transaction", None, None, None)
+            raise error from error.__cause__
+
+    @contextmanager
+    def _exclusively(self, place: Link | Scope, ticket: Any) -> Iterator[None]:
+        """Be inside a transaction (contract A6)."""
+        scope = Scope(self, place.link)
+        self._scopes.append(scope)
+        try:
+            with scope:
+                yield
+        finally:
+            self._scopes.remove(scope)
+            _leave(place, ticket)
+
+    async def _open(self, ticket: Any, timeout: Timeout) -> None:
+        deadline = None if timeout is UNSET else self._deadline(timeout)
+        try:
+            await self._connect(ticket, deadline, self._closings, must_be_new=True)
+        except BaseException as exc:
+            error = self._failed(exc, "open", None, None, None)
+            raise error from error.__cause__
+
+    # Ends.
+
+    def _close(self) -> None:
+        """End the link, and wake everybody (contract C2)."""
+        self._closings += 1
+        links = [link for link in (self._link, self._new_link) if link is not None]
+        for link in links:
+            link.closed = True
+            link.drop(None)
+        self._link = None
+        for bell in tuple(self._bells):
+            bell.ring_from_thread()
+        places: list[Link | Scope] = [*links, *self._scopes]
+        for place in places:
+            for ticket in (*place.reads, *place.writes):
+                ticket.wake()
+        for ticket in tuple(self._gate):
+            ticket.wake()
+
+    def _link_ended(self, link: Link, cause: BaseException | None, eof: bool) -> None:
+        """Tell the callbacks that a link has ended (contract E3)."""
+        self._log.debug("link ended: %s", cause or ("closed by the peer" if eof else "closed"))
+        events: list[tuple[Callback, tuple[object, ...]]] = []
+        if eof:
+            events.append((self.on_eof_received, ()))
+        events.append((self.on_connection_lost, (cause,)))
+        for callback, args in events:
+            if callback is not None:
+                context = copy_context()
+                context.run(current_scope.set, None)
+                self._start_callback(context, callback, *args)
+
+    def _after_fork(self) -> None:
+        """Begin anew in a child process; the link is the parent's (contract F3)."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.abandon()
+        self._gate = []
+        self._bells = []
+        self._scopes = []
+
+
+class Binding:
+    """What keeps the steps of a stream on one link."""
+
+    link: Link | None = None
+
+
+def _leave(place: Link | Scope, ticket: Any) -> None:
+    """Give the turns back."""
+    for queue in (place.reads, place.writes):
+        if ticket in queue:
+            queue.remove(ticket)
+    if place.link.dropped:
+        place.link.release()
+
+
+def _advice(error: LinkError) -> str:
+    if error.partial:
+        return f" after {error.partial[:60]!r} (see .partial)"
+    return ""
+
+
+_objects: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+def _forget_links() -> None:
+    for core in list(_objects):
+        core._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_links)

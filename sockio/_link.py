@@ -1,0 +1,272 @@
+"""A link: one TCP connection, what arrived on it, who waits for it, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from ._buffer import Buffer
+from .common import ConnectionClosedError, ConnectionEOFError, ConnectionLostError, LinkError, log
+
+if TYPE_CHECKING:
+    from ._core import Core
+
+#: Bytes received at a time: more would make the allocator ask the system for fresh pages on every read.
+CHUNK = 2**16
+#: Log level of the wire trace, below DEBUG: ``logging.getLogger("sockio.wire").setLevel(WIRE)`` switches it on.
+WIRE = 5
+
+wire_log = log.getChild("wire")
+
+
+class _SelectPoller:
+    """``select.poll`` where there is none (Windows)."""
+
+    def __init__(self) -> None:
+        self._socks: list[socket.socket] = []
+
+    def register(self, sock: socket.socket, _events: int) -> None:
+        self._socks.append(sock)
+
+    def poll(self, milliseconds: float | None = None) -> list[tuple[int, int]]:
+        timeout = None if milliseconds is None else milliseconds / 1000
+        ready = select.select(self._socks, [], [], timeout)[0]
+        return [(0, 0)] if ready else []
+
+
+Poller: Callable[[], Any] = getattr(select, "poll", _SelectPoller)
+_IN: int = getattr(select, "POLLIN", 1)
+_GONE: int = getattr(select, "POLLRDHUP", 0) | getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0)
+
+
+def poller_of(sock: socket.socket) -> Any:
+    """Return a poll object that tells when ``sock`` has bytes or an end to be received."""
+    poller = Poller()
+    poller.register(sock, _IN | _GONE)
+    return poller
+
+
+class Link:
+    """One TCP connection: a non-blocking socket, what arrived on it, who waits for it, and how it ended.
+
+    Attributes:
+        ended: the peer's end, a failure or a drop is known: no request may go out any more
+        drained: nothing more will come into the buffer
+        writing, receiving: marks of what must not stop halfway
+        sent: a byte of the request under way was handed to the operating system
+        cause: why it ended; ``None`` after a clean end and after ``close()``
+        closed: it was ended by ``close()``
+        dropped: this side has hung up
+        void: what arrived counts no more
+        paused: the flavour stopped receiving because the buffer is full
+        world: what the link can't outlive: its event loop
+    """
+
+    world: object = None
+    paused = False
+
+    def __init__(self, core: Core, sock: socket.socket) -> None:
+        self.core = weakref.ref(core)
+        self.sock = sock
+        self.buffer = Buffer(core.buffer_size)
+        self.reads: list[Any] = []
+        self.writes: list[Any] = []
+        self.poller = poller_of(sock)
+        self.writing = self.receiving = self.sent = False
+        self.ended = self.drained = self.closed = self.dropped = self.void = False
+        self.cause: BaseException | None = None
+        self._reports = ["once"]
+        if wire_log.isEnabledFor(WIRE):
+            self._trace(f"{core.host}:{core.port}")
+
+    # What the flavour says.
+
+    def more(self, deadline: float | None) -> Awaitable[None]:
+        """Wait until bytes were added to the buffer, or the link ended.
+
+        Raises:
+            Expired: the deadline passed first
+        """
+        raise NotImplementedError
+
+    async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
+        """Hand ``data`` to the operating system, of which ``sent`` bytes were taken already.
+
+        Raises:
+            Expired: the deadline passed first
+            OSError: the link broke
+        """
+        raise NotImplementedError
+
+    def hang_up(self) -> None:
+        """Close the connection now; whoever waits for it finds it ended."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Nobody but the caller was using the link: give back what ``hang_up`` had to leave."""
+
+    def resume(self) -> None:
+        """Receive again, after ``paused``."""
+        raise NotImplementedError
+
+    # What every flavour does alike.
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Hand what the operating system takes at once to it, and return how many bytes that was."""
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return 0
+
+    def receive(self) -> bool:
+        """Move what this host has received into the buffer, one chunk; False if there was nothing."""
+        self.receiving = True
+        space = self.buffer.space()
+        try:
+            if space is None:
+                chunk = self.sock.recv(CHUNK)
+                size = len(chunk)
+                self.arrived(chunk)
+            else:
+                size = self.sock.recv_into(space)
+                self.buffer.filled(size)
+        except BlockingIOError:
+            self.receiving = False
+            return False
+        except OSError as exc:
+            self.drained = True
+            self.end(exc)
+            size = 0
+        else:
+            if not size:
+                self.drained = True
+                self.end(None, eof=True)
+        self.receiving = False
+        return size > 0
+
+    def arrived(self, chunk: bytes) -> None:
+        """Add a chunk to the buffer."""
+        self.buffer.feed(chunk)
+
+    @property
+    def link(self) -> Link:
+        """The link itself: turns are taken on a link or on a scope, and both say whose they are."""
+        return self
+
+    def peer_gone(self) -> bool:
+        """Whether this host has received the end of the link; asks the operating system, receives nothing."""
+        try:
+            events = poller_of(self.sock).poll(0)
+            if not events:
+                return False
+            return bool(events[0][1] & _GONE) or not self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except (OSError, ValueError):  # ValueError: another thread has closed it
+            return True
+
+    def notice(self) -> bool:
+        """Whether the link has ended, taking note of it; receives nothing."""
+        if not self.ended and self.peer_gone() and not self.ended:
+            code = self.error_code()
+            self.end(OSError(code, os.strerror(code)) if code else None, eof=not code)
+        return self.ended
+
+    def error_code(self) -> int:
+        """Return what broke the connection, as the operating system knows it; 0: nothing."""
+        try:
+            return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except OSError:  # another thread has closed it
+            return 0
+
+    def waiting(self) -> int:
+        """How many bytes can be read without waiting."""
+        return len(self.buffer) + (0 if self.drained else pending(self.sock))
+
+    def end(self, cause: BaseException | None, *, eof: bool = False) -> None:
+        """The link has ended: say so once."""
+        try:
+            self._reports.pop()  # atomic: of two threads that notice the end, one reports it
+        except IndexError:
+            return
+        self.cause = cause
+        self.ended = True
+        core = self.core()
+        if core is not None:
+            core._link_ended(self, cause, eof)
+
+    def drop(self, cause: BaseException | None) -> None:
+        """End the link from this side."""
+        self.void = self.dropped = self.drained = True
+        self.end(cause)
+        self.buffer.forget_lines()
+        self.hang_up()
+        core = self.core()
+        if core is not None and core._link is self:
+            core._link = None
+
+    def retire(self) -> None:
+        """Make room for the next link: hang up, but leave what has arrived to a stream that is bound to this one."""
+        while not self.drained and len(self.buffer) <= self.buffer.limit and self.receive():
+            pass
+        self.dropped = self.drained = True
+        self.hang_up()
+
+    def abandon(self) -> None:
+        """Let go of the link without a word to the peer: it belongs to the parent process."""
+        self._reports.clear()
+        self.ended = self.dropped = self.drained = True
+        self.sock.close()
+
+    def error(self, partial: bytes = b"") -> LinkError:
+        """Return what a call that needs this link raises now that it has ended."""
+        if self.closed:
+            return ConnectionClosedError("the object was closed meanwhile")
+        if self.cause is None:
+            return ConnectionEOFError("the peer ended the link", partial)
+        error = ConnectionLostError(f"the link was lost: {self.cause}", partial)
+        error.__cause__ = self.cause
+        return error
+
+    def clear_the_way(self) -> None:
+        """Receive what came unread: closing above it would send RST, which destroys what the peer has still to read."""
+        try:
+            for _ in range(16):
+                if len(self.sock.recv(CHUNK)) < CHUNK:
+                    break
+        except OSError:
+            pass
+
+    def _trace(self, peer: str) -> None:
+        """Log every byte: wraps the two methods of this one link, so that a link without trace pays nothing."""
+        send, arrived, filled = self.send, self.arrived, self.buffer.filled
+
+        def traced_send(data: bytes | memoryview) -> int:
+            size = send(data)
+            wire_log.log(WIRE, "%s << %r", peer, bytes(data[:size]))
+            return size
+
+        def traced_arrived(chunk: bytes) -> None:
+            wire_log.log(WIRE, "%s >> %r", peer, chunk)
+            arrived(chunk)
+
+        self.send = traced_send  # type: ignore[method-assign]
+        self.arrived = traced_arrived  # type: ignore[method-assign]
+
+
+def pending(sock: socket.socket) -> int:
+    """Return how many bytes this host has received that ``sock`` was not read of."""
+    try:
+        import fcntl
+        import termios
+    except ImportError:  # Windows
+        try:
+            return len(sock.recv(CHUNK, socket.MSG_PEEK))
+        except OSError:
+            return 0
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)

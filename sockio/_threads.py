@@ -1,0 +1,154 @@
+"""What threads need to wait for each other, to be told of events, and to survive Ctrl-C."""
+
+from __future__ import annotations
+
+import select
+import selectors
+import socket
+import threading
+import time
+import weakref
+from _thread import allocate_lock
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from ._link import Link
+from ._turns import Bell as BaseBell
+from ._turns import Expired
+from .common import log
+
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+def left_of(deadline: float | None) -> float | None:
+    """Return the seconds left until ``deadline``, not less than 0."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+class Ticket(SimpleQueue):  # type: ignore[type-arg]
+    """A thread's place in the queues.
+
+    A call holds it by ``with ticket, ticket.lock:``. Both ends of that are methods of C types, which a
+    ``KeyboardInterrupt`` can't tear: whatever ends the call, the lock is released (the ticket is over, whoever looks),
+    and then something is put into the queue (those who wait look).
+    """
+
+    __slots__ = ("lock",)
+
+    def __init__(self) -> None:
+        self.lock = allocate_lock()
+
+    __enter__ = SimpleQueue.qsize
+    __exit__ = SimpleQueue.put
+
+    @property
+    def over(self) -> bool:
+        return not self.lock.locked()
+
+    def wake(self) -> None:
+        """Let the one that waits for this ticket look again."""
+        self.put(None)
+
+    async def wait(self, deadline: float | None) -> None:
+        """Wait until the ticket is over, or for a ``wake``.
+
+        Raises:
+            Expired: the deadline passed first
+        """
+        try:
+            self.get(timeout=left_of(deadline))
+        except Empty:
+            raise Expired from None
+
+
+class Bell(BaseBell):
+    """A pair of sockets, so that one can wait for a ring and for other sockets together."""
+
+    def __init__(self) -> None:
+        self._rope, self._clapper = socket.socketpair()
+        self._rope.setblocking(False)
+        self._clapper.setblocking(False)
+
+    def ring(self) -> None:
+        try:
+            self._rope.send(b"!")
+        except OSError:
+            pass  # rung often enough, or closed
+
+    ring_from_thread = ring
+
+    async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
+        with _Selector() as selector:
+            selector.register(self._clapper, selectors.EVENT_READ)
+            for sock in connecting:
+                selector.register(sock, selectors.EVENT_WRITE)
+            ready = [key.fileobj for key, _ in selector.select(left_of(deadline))]
+        if self._clapper in ready:
+            self._clapper.recv(4096)
+        return bool(ready)
+
+    def close(self) -> None:
+        self._rope.close()
+        self._clapper.close()
+
+
+class Watcher:
+    """Notices the ends of links that nobody is using (contract E3): one daemon thread for all of them.
+
+    It asks for nothing but the end (``EPOLLRDHUP``, edge-triggered), so a call under way costs it no wake-up. Where
+    there is no epoll it looks at every link 20 times a second.
+    """
+
+    def __init__(self) -> None:
+        self._links: dict[int, weakref.ref[Link]] = {}
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        threading.Thread(target=self._run, name="sockio watcher", daemon=True).start()
+
+    def watch(self, link: Link) -> None:
+        """Tell ``link`` when it has ended."""
+        number = link.sock.fileno()
+        self._links[number] = weakref.ref(link, lambda _: self._links.pop(number, None))
+        if self._epoll is not None:
+            self._epoll.register(number, select.EPOLLRDHUP | select.EPOLLET)
+
+    def _run(self) -> None:
+        while True:
+            if self._epoll is not None:
+                numbers = [number for number, _ in self._epoll.poll()]
+            else:
+                time.sleep(0.05)
+                numbers = list(self._links)
+            for number in numbers:
+                link = self._links.get(number, _no_link)()
+                if link is not None:
+                    link.notice()
+
+
+def _no_link() -> None:
+    return None
+
+
+class Callbacks:
+    """Runs an object's event callbacks, each on a daemon thread of its own: one that blocks holds up nothing.
+
+    They start in the order of their events, as long as each returns within 50 ms.
+    """
+
+    _last: threading.Thread | None = None
+
+    def start(self, context: Context, callback: Callable[..., Any], *args: object) -> None:
+        """Run ``callback(*args)`` soon."""
+        before = self._last
+
+        def run() -> None:
+            if before is not None:
+                before.join(0.05)
+            try:
+                context.run(callback, *args)
+            except Exception:
+                log.exception("connection event callback failed: %r", callback)
+
+        self._last = threading.Thread(target=run, name="sockio callback", daemon=True)
+        self._last.start()

@@ -1,0 +1,101 @@
+"""Turns: who may use a link now.
+
+A queue is a plain list of tickets, first come first served; adding and removing are atomic, so threads can share one.
+A call's turn has come when its ticket is the first; until then it waits for the ticket before its own, and removes that
+one if it is over. So nobody has to hand a turn on: a call that was cancelled, or torn by Ctrl-C, holds nobody up.
+
+Each link has two queues: who reads, and who writes; a request-reply call goes through both, in that order. Calls made
+inside a transaction or an ``on_connection_made`` queue in a scope of their own instead (else a callback would wait for
+the call that waits for the callback). The scope is found by context variable, so that it holds in the tasks that are
+started inside.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from ._core import Core
+    from ._link import Link
+
+
+class Expired(Exception):
+    """A deadline passed; the call turns it into a ``ConnectionTimeoutError`` that says what for."""
+
+
+class Ticket:
+    """A call's place in the queues. Everybody behind it may go on once it is over."""
+
+    bell_class: ClassVar[type[Bell]]
+    over = False
+    _bells: Sequence[Bell] = ()
+
+    def finish(self) -> None:
+        """The call is over."""
+        self.over = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let those who wait for this ticket look again."""
+        for bell in self._bells:
+            bell.ring()
+
+    async def wait(self, deadline: float | None) -> None:
+        """Wait until the ticket is over, or for a ``wake``.
+
+        Raises:
+            Expired: the deadline passed first
+        """
+        bell = self.bell_class()
+        self._bells = (*self._bells, bell)
+        try:
+            if not await bell.wait(deadline):
+                raise Expired
+        finally:
+            self._bells = tuple(other for other in self._bells if other is not bell)
+
+
+class Bell:
+    """Something to wait for: the flavour's own kind of event."""
+
+    def ring(self) -> None:
+        """Let the waiter go on. Called where the waiter lives."""
+        raise NotImplementedError
+
+    def ring_from_thread(self) -> None:
+        """Let the waiter go on. Called from any thread, also after the waiter's world has ended."""
+        raise NotImplementedError
+
+    async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
+        """Wait for a ring, for one of the sockets to end connecting, or for the deadline: False."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give back what the bell holds."""
+
+
+current_scope: ContextVar[Scope | None] = ContextVar("sockio.scope", default=None)
+
+
+class Scope:
+    """Where turns are taken by a transaction, or by an ``on_connection_made``: its link, and its own two queues."""
+
+    over = False
+
+    def __init__(self, core: Core, link: Link, deadline: float | None = None, own_queues: bool = True) -> None:
+        self.core = core
+        self.link = link
+        self.deadline = deadline
+        self.outer = current_scope.get()
+        self.reads: list[Any] = [] if own_queues else link.reads
+        self.writes: list[Any] = [] if own_queues else link.writes
+
+    def __enter__(self) -> None:
+        current_scope.set(self)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.over = True
+        current_scope.set(self.outer)

@@ -1,0 +1,312 @@
+"""sockio for asyncio: ``TCP``, whose calls are awaited. Runs on the event loop that the caller runs on, uvloop's too.
+
+    sock = TCP("192.168.1.73", 5025, timeout=1)
+    print(await sock.write_readline(b"*IDN?\\n"))
+
+Receiving is asyncio's (``BufferedProtocol``: what arrives unasked, and ends, are seen at once); a request goes straight
+to the socket, which takes it whole unless it is large.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from inspect import isawaitable
+from typing import Any, cast
+
+from ._async import AsyncTCP, BlockStream, LineStream
+from ._core import Core
+from ._link import CHUNK
+from ._link import Link as BaseLink
+from ._turns import Bell as BaseBell
+from ._turns import Expired
+from ._turns import Ticket as BaseTicket
+from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url, log
+
+__all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
+
+# Selector loops and uvloop ask for the buffer, fill it and hand it back without a pause: all links can share one.
+_CHUNK = memoryview(bytearray(CHUNK))
+
+
+class IncompleteReadError(ConnectionEOFError, asyncio.IncompleteReadError):
+    """The end of the link cut off an exact read. Also what asyncio's streams raise then.
+
+    Attributes:
+        expected: how many bytes were wanted; ``None`` for ``readuntil``
+    """
+
+    def __init__(
+        self, message: str = "", partial: bytes = b"", request_sent: bool = False, expected: int | None = None
+    ) -> None:
+        ConnectionEOFError.__init__(self, message, partial, request_sent)
+        self.expected = expected
+
+
+class Link(BaseLink, asyncio.BufferedProtocol):
+    """A link whose bytes are brought by an asyncio transport."""
+
+    def __init__(self, core: Core, sock: socket.socket) -> None:
+        super().__init__(core, sock)
+        self.world = self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._chunk = _CHUNK if hasattr(self._loop, "add_reader") else memoryview(bytearray(CHUNK))
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._read_deadline: float | None = None
+        self._write_deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._full = False
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(0)
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        space = self.buffer.space()
+        return self._chunk if space is None else space
+
+    def buffer_updated(self, size: int) -> None:
+        if self.buffer.target is not None and self.buffer.space() is not None:
+            self.buffer.filled(size)
+            if self.buffer.space() is not None:
+                return
+        else:
+            self.arrived(bytes(self._chunk[:size]))
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            if not reader.done():
+                reader.set_result(None)
+        elif len(self.buffer) >= self.buffer.limit:
+            self.paused = True
+            cast(asyncio.Transport, self._transport).pause_reading()
+
+    def eof_received(self) -> None:
+        self.drained = True
+        self.end(None, eof=True)
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.drained = True
+        self.end(exc)
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    # What the core calls.
+
+    def more(self, deadline: float | None) -> asyncio.Future[None]:
+        self._reader = reader = self._loop.create_future()
+        self._read_deadline = deadline
+        if deadline is not None and (self._timer is None or deadline < self._timer_at):
+            self._arm(deadline)
+        if self.paused:
+            self.resume()
+        if self.drained:
+            self._wake()
+        return reader
+
+    async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
+        transport = cast(asyncio.Transport, self._transport)
+        transport.write(memoryview(data)[sent:])
+        while self._full and not self.drained:
+            self._writer = self._loop.create_future()
+            self._write_deadline = deadline
+            if deadline is not None and (self._timer is None or deadline < self._timer_at):
+                self._arm(deadline)
+            try:
+                await self._writer
+            finally:
+                self._writer = None
+        self.sent = True
+        if self.drained and self.ended:
+            raise self.error()
+
+    def resume(self) -> None:
+        self.paused = False
+        if not self.drained:
+            cast(asyncio.Transport, self._transport).resume_reading()
+
+    def hang_up(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        if not self._loop.is_closed():
+            transport.abort()
+            self._wake()
+            return
+        self.sock.close()
+        with warnings.catch_warnings():  # its loop is gone, so the transport can't be closed any more
+            warnings.simplefilter("ignore", ResourceWarning)
+            del transport
+
+    def _wake(self) -> None:
+        for waiter in (self._reader, self._writer):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        self._reader = None
+
+    # One timer a link serves all its calls: it is set anew only when it fires too early.
+
+    def _arm(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self._loop.call_later(deadline - time.monotonic(), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        if self._reader is not None and self._read_deadline is not None:
+            if self._read_deadline > now:
+                self._arm(self._read_deadline)
+            elif self.receive() or self.drained:  # it came in time, though the loop was late
+                self._wake()
+            else:
+                self._expire(self._reader)
+        if self._writer is not None and self._write_deadline is not None:
+            if self._write_deadline <= now:
+                self._expire(self._writer)
+            elif self._timer is None or self._write_deadline < self._timer_at:
+                self._arm(self._write_deadline)
+
+    def _expire(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_exception(Expired())
+
+
+class Bell(BaseBell):
+    """A future of the running loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future = self._loop.create_future()
+
+    def ring(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def ring_from_thread(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self.ring)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
+
+    async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
+        if self._future.done():
+            self._future = self._loop.create_future()
+        timer = None
+        if deadline is not None:
+            timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._late)
+        try:
+            for sock in connecting:
+                self._loop.add_writer(sock, self.ring)
+            return await self._future is None
+        except Expired:
+            return False
+        finally:
+            for sock in connecting:
+                self._loop.remove_writer(sock)
+            if timer is not None:
+                timer.cancel()
+
+    def _late(self) -> None:
+        if not self._future.done():
+            self._future.set_exception(Expired())
+
+
+class Ticket(BaseTicket):
+    bell_class = Bell
+
+
+class TCP(AsyncTCP):
+    __doc__ = AsyncTCP.__doc__
+
+    _link_class = Link
+    _bell_class = Bell
+    _ticket_class = Ticket
+    _world = staticmethod(asyncio.get_running_loop)
+
+    async def _new_link_on(self, sock: socket.socket) -> Link:
+        link = Link(self, sock)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: link, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        return link
+
+    async def _finish_callback(self, result: Any, bell: BaseBell, deadline: float | None) -> None:
+        if not isawaitable(result):
+            return
+        task = asyncio.ensure_future(result)
+        task.add_done_callback(lambda _: bell.ring())
+        closings = self._closings
+        try:
+            while not task.done() and self._closings == closings:
+                if not await bell.wait(deadline):
+                    raise Expired
+            if task.done():
+                task.result()
+        finally:
+            task.cancel()
+
+    def _start_callback(self, context: Context, callback: Callable[..., Any], *args: object) -> None:
+        link_loop = asyncio.get_running_loop()
+        link_loop.call_soon(self._run_callback, callback, args, context=context)
+
+    def _run_callback(self, callback: Callable[..., Any], args: tuple[object, ...]) -> None:
+        async def finish(result: Any) -> None:
+            try:
+                await result
+            except Exception:
+                log.exception("connection event callback failed: %r", callback)
+
+        try:
+            result = callback(*args)
+        except Exception:
+            log.exception("connection event callback failed: %r", callback)
+        else:
+            if isawaitable(result):
+                task = asyncio.ensure_future(finish(result))
+                _callbacks.add(task)
+                task.add_done_callback(_callbacks.discard)
+
+    async def _checkpoint(self) -> None:
+        await asyncio.sleep(0)
+
+    def _incomplete(self, name: str, error: ConnectionEOFError, wanted: Any) -> ConnectionEOFError:
+        if name not in ("readexactly", "readuntil"):
+            return error
+        expected = wanted if isinstance(wanted, int) else None
+        return IncompleteReadError(str(error), error.partial, error.request_sent, expected)
+
+
+_callbacks: set[asyncio.Future[None]] = set()
+
+
+def socket_for_url(url: str, *args: Any, **kwargs: Any) -> TCP:
+    """Return a ``TCP`` for a ``tcp://host:port`` URL; the other arguments are ``TCP``'s.
+
+    Raises:
+        ValueError: another scheme, no host, no port
+    """
+    return TCP(*address_of_url(url), *args, **kwargs)

@@ -1,0 +1,345 @@
+"""sockio for plain blocking code and threads: ``TCP``, whose calls return when they are done.
+
+    sock = TCP("192.168.1.73", 5025, timeout=1)
+    print(sock.write_readline(b"*IDN?\n"))
+
+No event loop is in the path of a call: the socket is non-blocking, a call sends at once, then sleeps in ``poll`` until
+the reply is there or its deadline. Any number of threads may share an object.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ._buffer import Buffer
+from ._core import Core
+from ._link import Link as BaseLink
+from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
+from ._streams import Blocks, End, Lines, Stream
+from ._threads import Bell, Callbacks, Ticket, Watcher, left_of
+from ._turns import Expired
+from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
+
+__all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
+
+T = TypeVar("T")
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine of the core to its end: in this flavour it never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    raise RuntimeError("a blocking call was suspended")
+
+
+class _Done:
+    """What a wait returns that was over before it could be awaited."""
+
+    def __await__(self) -> Iterator[Any]:
+        return iter(())
+
+
+_DONE: Any = _Done()
+
+
+class Link(BaseLink):
+    """A link whose bytes are received by the thread that waits for them."""
+
+    def more(self, deadline: float | None) -> Any:
+        self.wait(deadline)
+        return _DONE
+
+    def wait(self, deadline: float | None) -> None:
+        """Block until bytes were received, or the link ended.
+
+        Raises:
+            Expired: the deadline passed first
+        """
+        if not self.poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
+            raise Expired
+        self.receive()
+
+    async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
+        rest = memoryview(data)[sent:]
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.sock, selectors.EVENT_WRITE)
+            while rest:
+                if not selector.select(left_of(deadline)):
+                    raise Expired
+                sent = self.send(rest)
+                self.sent = self.sent or sent > 0
+                rest = rest[sent:]
+
+    def hang_up(self) -> None:
+        self.clear_the_way()
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait for this socket
+        except OSError:
+            pass
+        self.release()
+
+    def release(self) -> None:
+        """Close the descriptor unless a call is under way: its number could be another file's when that call uses it."""
+        if all(ticket.over for ticket in (*self.reads, *self.writes)):
+            self.sock.close()
+
+
+class TCP(Core):
+    __doc__ = Core.__doc__
+
+    _link_class = Link
+    _bell_class = Bell
+
+    def __init__(self, host: str, port: int, resolve_futures: bool = True, **options: Any) -> None:
+        if not resolve_futures:
+            raise NotImplementedError("resolve_futures=False: the concurrent.futures flavour is not there yet")
+        self._callbacks = Callbacks()
+        super().__init__(host, port, **options)
+
+    def open(self, *, timeout: Timeout = UNSET) -> None:
+        """Connect.
+
+        Args:
+            timeout: seconds for all attempts together; default: ``connection_timeout`` for each, by the ``retry`` policy
+
+        Raises:
+            ConnectionError: the object is open already
+            OSError: the connection failed
+        """
+        ticket = Ticket()
+        with ticket, ticket.lock:
+            drive(self._open(ticket, timeout))
+
+    def close(self) -> None:
+        """Close the link, if any; every thread that waits for something raises ``ConnectionClosedError``."""
+        self._close()
+
+    def __enter__(self: S) -> S:
+        if not self.connected():
+            self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    @contextmanager
+    def transaction(self: S, *, timeout: Timeout = UNSET) -> Iterator[S]:
+        """Keep the object to this thread for several calls.
+
+        If the link is lost inside, the rest of the block raises instead of going on with a new link.
+
+        Args:
+            timeout: seconds to wait for the turn and the link; default: the object's
+        """
+        ticket = Ticket()
+        with ticket, ticket.lock, self._exclusively(drive(self._begin(ticket, timeout)), ticket):
+            yield self
+
+    def read(self, n: int = -1, *, timeout: Timeout = UNSET) -> bytes:
+        """Read what has arrived, at least one byte."""
+        return self._call("read", None, *reading(n), timeout)  # type: ignore[no-any-return]
+
+    def readline(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
+        """Read a line, and return it with its end."""
+        return self._call("readline", None, Buffer.take_until, self._eol(eol), timeout)  # type: ignore[no-any-return]
+
+    def readlines(self, n: int, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> list[bytes]:
+        """Read ``n`` lines, all or none; see ``readline``."""
+        wanted = checked_size(n), self._eol(eol)
+        return self._call("readlines", None, Buffer.take_lines, wanted, timeout)  # type: ignore[no-any-return]
+
+    def readexactly(self, n: int, *, timeout: Timeout = UNSET) -> bytes:
+        """Read ``n`` bytes, all or none; ``n`` may be larger than ``buffer_size``; see ``readline``."""
+        return self._call("readexactly", None, Buffer.take_exactly, checked_size(n), timeout)  # type: ignore[no-any-return]
+
+    def readuntil(self, separator: bytes = b"\n", *, timeout: Timeout = UNSET) -> bytes:
+        """Read up to and including ``separator``; see ``readline``."""
+        wanted = checked_separator(separator, "separator")
+        return self._call("readuntil", None, Buffer.take_until, wanted, timeout)  # type: ignore[no-any-return]
+
+    def readbuffer(self, *, timeout: Timeout = UNSET) -> bytes:
+        """Read what has arrived, without waiting for more: maybe nothing."""
+        return self._call("readbuffer", None, anything, None, timeout)  # type: ignore[no-any-return]
+
+    def write(self, data: bytes, *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
+        """Hand all of ``data`` to the operating system."""
+        self._call("write", payload(data), None, None, timeout, idempotent)
+
+    def writelines(self, lines: Iterable[bytes], *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
+        """Send the lines, which bring their own ends, in one piece; see ``write``."""
+        self._call("writelines", joined(lines), None, None, timeout, idempotent)
+
+    def write_read(self, data: bytes, n: int = -1, *, timeout: Timeout = UNSET, idempotent: bool = False) -> bytes:
+        """Send ``data`` and read the reply, as one atomic request; see ``write`` and ``read``."""
+        return self._call("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
+
+    def write_readline(
+        self,
+        data: bytes,
+        eol: bytes | None = None,
+        *,
+        timeout: Timeout = UNSET,
+        idempotent: bool = False,
+    ) -> bytes:
+        """Send ``data`` and read a line, as one atomic request; see ``write`` and ``readline``."""
+        return self._call(  # type: ignore[no-any-return]
+            "write_readline", payload(data), Buffer.take_until, self._eol(eol), timeout, idempotent
+        )
+
+    def write_readlines(
+        self,
+        data: bytes,
+        n: int,
+        eol: bytes | None = None,
+        *,
+        timeout: Timeout = UNSET,
+        idempotent: bool = False,
+    ) -> list[bytes]:
+        """Send ``data`` and read ``n`` lines, as one atomic request; see ``write`` and ``readline``."""
+        wanted = checked_size(n), self._eol(eol)
+        return self._call(  # type: ignore[no-any-return]
+            "write_readlines", payload(data), Buffer.take_lines, wanted, timeout, idempotent
+        )
+
+    def writelines_readlines(
+        self,
+        lines: Iterable[bytes],
+        n: int | None = None,
+        eol: bytes | None = None,
+        *,
+        timeout: Timeout = UNSET,
+        idempotent: bool = False,
+    ) -> list[bytes]:
+        """Send the lines in one piece and read ``n`` lines (default: as many), as one atomic request."""
+        lines = listed(lines)
+        wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
+        return self._call(  # type: ignore[no-any-return]
+            "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
+        )
+
+    def __iter__(self) -> LineStream:
+        return LineStream(self)
+
+    def _call(
+        self,
+        name: str,
+        request: bytes | None,
+        take: Take | None,
+        wanted: Any,
+        timeout: Timeout,
+        idempotent: bool = False,
+    ) -> Any:
+        ticket = Ticket()
+        with ticket, ticket.lock:
+            deadline = self._deadline(timeout)
+            return drive(self._perform(ticket, name, request, take, wanted, deadline, idempotent))
+
+    async def _new_link_on(self, sock: socket.socket) -> Link:
+        link = Link(self, sock)
+        if self.on_eof_received is not None or self.on_connection_lost is not None:
+            _watcher().watch(link)
+        return link
+
+    async def _finish_callback(self, result: Any, bell: Any, deadline: float | None) -> None:
+        pass
+
+    def _start_callback(self, context: Context, callback: Callable[..., Any], *args: object) -> None:
+        self._callbacks.start(context, callback, *args)
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        self._callbacks = Callbacks()
+
+
+S = TypeVar("S", bound=TCP)
+
+
+class _Steps(Stream[TCP]):
+    def __iter__(self: _S) -> _S:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return self._pop()
+        except IndexError:
+            return self._next()
+
+    def _next(self) -> bytes:
+        ticket = Ticket()
+        with ticket, ticket.lock:
+            try:
+                return drive(self._step(ticket))
+            except End:
+                raise StopIteration from None
+
+
+_S = TypeVar("_S", bound=_Steps)
+
+
+class LineStream(_Steps, Lines[TCP]):
+    """``for line in LineStream(tcp, eol)``: the lines that come in on one link, until its end.
+
+    Args:
+        tcp: the object to read from
+        eol: what ends a line; default: the object's
+        reconnect: carry on over a lost link; a line that was cut off is dropped, never joined to the next link's
+        timeout: seconds for each line; default: the object's
+
+    Raises (each step):
+        ConnectionEOFError: the link ended inside a line, whose bytes are in ``partial``
+        ConnectionLostError: the link broke
+        ConnectionTimeoutError: no line in time; the stream can go on
+    """
+
+
+class BlockStream(_Steps, Blocks[TCP]):
+    """``for block in BlockStream(tcp, limit)``: like ``LineStream``.
+
+    Args:
+        limit: bytes a block (int), or what ends one (bytes)
+    """
+
+
+_shared_watcher: Watcher | None = None
+_watcher_lock = threading.Lock()
+
+
+def _watcher() -> Watcher:
+    """Return the process's watcher, started when first needed."""
+    global _shared_watcher
+    with _watcher_lock:
+        if _shared_watcher is None:
+            _shared_watcher = Watcher()
+        return _shared_watcher
+
+
+def _new_watcher() -> None:
+    global _shared_watcher, _watcher_lock
+    _shared_watcher = None
+    _watcher_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_watcher)
+
+
+def socket_for_url(url: str, *args: Any, **kwargs: Any) -> TCP:
+    """Return a ``TCP`` for a ``tcp://host:port`` URL; the other arguments are ``TCP``'s.
+
+    Raises:
+        ValueError: another scheme, no host, no port
+    """
+    return TCP(*address_of_url(url), *args, **kwargs)
