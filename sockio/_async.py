@@ -26,7 +26,7 @@ class AsyncTCP(Core):
         """Connect.
 
         Args:
-            timeout: seconds for all attempts together; default: ``connection_timeout`` for each, by the ``retry`` policy
+            timeout: seconds for everything; default: ``connection_timeout`` for each attempt
 
         Raises:
             ConnectionError: the object is open already
@@ -135,7 +135,7 @@ class AsyncTCP(Core):
         self, data: bytes, n: int = -1, *, timeout: Timeout = UNSET, idempotent: bool = False
     ) -> bytes:
         """Send ``data`` and read the reply, as one atomic request; see ``write`` and ``read``."""
-        return await self._call("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
+        return await self._request("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
 
     async def write_readline(
         self,
@@ -146,7 +146,7 @@ class AsyncTCP(Core):
         idempotent: bool = False,
     ) -> bytes:
         """Send ``data`` and read a line, as one atomic request; see ``write`` and ``readline``."""
-        return await self._call(  # type: ignore[no-any-return]
+        return await self._request(  # type: ignore[no-any-return]
             "write_readline", payload(data), Buffer.take_until, self._eol(eol), timeout, idempotent
         )
 
@@ -161,7 +161,7 @@ class AsyncTCP(Core):
     ) -> list[bytes]:
         """Send ``data`` and read ``n`` lines, as one atomic request; see ``write`` and ``readline``."""
         wanted = checked_size(n), self._eol(eol)
-        return await self._call(  # type: ignore[no-any-return]
+        return await self._request(  # type: ignore[no-any-return]
             "write_readlines", payload(data), Buffer.take_lines, wanted, timeout, idempotent
         )
 
@@ -177,7 +177,7 @@ class AsyncTCP(Core):
         """Send the lines in one piece and read ``n`` lines (default: as many), as one atomic request."""
         lines = listed(lines)
         wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
-        return await self._call(  # type: ignore[no-any-return]
+        return await self._request(  # type: ignore[no-any-return]
             "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
         )
 
@@ -193,10 +193,40 @@ class AsyncTCP(Core):
         timeout: Timeout,
         idempotent: bool = False,
     ) -> Any:
+        deadline = self._deadline(timeout)
         ticket = self._ticket_class()
         try:
-            return await self._perform(ticket, name, request, take, wanted, self._deadline(timeout), idempotent)
+            return await self._perform(ticket, name, request, take, wanted, deadline, idempotent)
         finally:
+            ticket.finish()
+
+    async def _request(
+        self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool
+    ) -> Any:
+        """Do a request-reply call; straight, without the core's coroutines, if it waits for nothing but the reply."""
+        deadline = self._deadline(timeout)
+        ticket = self._ticket_class()
+        link = None if idempotent or deadline == 0.0 else self._straight(ticket)
+        if link is None:
+            try:
+                return await self._perform(ticket, name, request, take, wanted, deadline, idempotent)
+            finally:
+                ticket.finish()
+        try:
+            sent = link.begin(request)
+            if sent < len(request):
+                await link.flush(request, sent, deadline)
+            await link.more(deadline)
+            reply = take(link.buffer, wanted)
+            if reply is None:
+                reply = await self._reply(link, take, wanted, deadline)
+            link.settle()
+            return reply
+        except BaseException as exc:
+            error = self._failed(exc, name, link, request, wanted)
+            raise error from error.__cause__
+        finally:
+            self._leave(link, ticket)
             ticket.finish()
 
     async def _checkpoint(self) -> None:

@@ -37,6 +37,7 @@ class Buffer:
         "_start",
         "_store",
         "data",
+        "large",
         "limit",
         "lines",
         "target",
@@ -44,6 +45,7 @@ class Buffer:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.large = LARGE
         self.data: bytes | bytearray = b""
         self.lines: deque[bytes] | None = None
         self.target: memoryview | None = None
@@ -72,12 +74,10 @@ class Buffer:
 
     def feed(self, chunk: bytes) -> None:
         """Add bytes that arrived."""
-        rest = len(self.data) - self._start
-        if not rest:
+        if not self.data:
             self.data = chunk
-            self._start = 0
-            self._sought = None
             return
+        rest = len(self.data) - self._start
         if rest <= len(chunk):
             self.data = self.data[self._start :] + chunk
         else:
@@ -111,7 +111,7 @@ class Buffer:
         self._gather()
         end = self._start + size
         if end > len(self.data):
-            if size > LARGE:
+            if size > self.large:
                 self._receive_in_place(size)
             return None
         return self._cut(end)
@@ -122,10 +122,19 @@ class Buffer:
         Raises:
             LimitOverrunError: the line is longer than ``limit``
         """
-        if self.lines or self.target is not None:
+        data = self.data
+        if self._start == 0 and type(data) is bytes and not self.lines and self.target is None:
+            # One piece, one line: the usual reply. What follows this branch would do the same.
+            if not data:
+                return None
+            end = data.find(separator)
+            if 0 <= end == len(data) - len(separator) and end <= self.limit:
+                self.data = b""
+                return data
+        else:
             self._gather()
-        end = self._line_end(1, separator)
-        return None if end is None else self._cut(end)
+        line_end = self._line_end(1, separator)
+        return None if line_end is None else self._cut(line_end)
 
     def take_lines(self, wanted: tuple[int, bytes]) -> list[bytes] | None:
         """Take that many lines with that terminator, all or none.

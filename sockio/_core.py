@@ -12,7 +12,7 @@ The async flavours are ``AsyncTCP`` with these. The blocking one drives the same
 ``send(None)``, because nothing in it ever suspends.
 
 Two marks make every failure safe, also one that strikes between two statements, like Ctrl-C: a link is marked
-``writing`` and ``receiving`` around what must not stop halfway, and whoever finds such a mark at its turn drops the link.
+``writing`` and ``receiving`` around what must not stop halfway, and whoever finds such a mark at its turn drops it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from .common import (
     IPTOS_LOWDELAY,
     ConnectionClosedError,
     ConnectionEOFError,
+    ConnectionLostError,
     ConnectionTimeoutError,
-    LimitOverrunError,
     LinkError,
     Retry,
     checked_port,
@@ -50,6 +50,7 @@ from .common import (
 )
 
 Callback = Callable[..., Any] | None
+_NUMBERS = {int, float}
 
 
 class Core:
@@ -71,7 +72,8 @@ class Core:
         keep_alive: a bool, ``None`` (the system's), or a dict with any of ``active``, ``idle`` and ``interval``
             (seconds), ``retry`` (probes)
         retry: how connecting is retried; default: one attempt
-        stale_input: what the ``write_read*`` calls do with input that arrived before they send: ``"discard"`` or ``"keep"``
+        stale_input: what the ``write_read*`` calls do with input that arrived before they send:
+            ``"discard"`` or ``"keep"``
 
     Raises:
         TypeError, ValueError: an argument of a wrong type or value
@@ -143,7 +145,7 @@ class Core:
 
     @staticmethod
     def _world() -> object:
-        """What a link can't outlive, and nobody outside may use it from: the running event loop, if any."""
+        """Return what a link can't outlive, and what it may only be used in: the running event loop, if any."""
         return None
 
     @staticmethod
@@ -215,8 +217,8 @@ class Core:
             timeout = self.timeout
         if timeout is None:
             return None
-        if (type(timeout) is not float and type(timeout) is not int) or timeout != timeout:
-            seconds(timeout)
+        if type(timeout) not in _NUMBERS or timeout != timeout:
+            timeout = seconds(timeout)
         if timeout <= 0:
             return 0.0
         return None if timeout == math.inf else self._now() + timeout
@@ -229,24 +231,13 @@ class Core:
     def _straight(self, ticket: Any) -> Link | None:
         """Return the link, both turns taken, if a request can go out at once: nobody to wait for, nothing to mend."""
         link = self._link
-        if (
-            link is None
-            or link.ended
-            or link.reads
-            or link.writes
-            or link.writing
-            or link.receiving
-            or link.buffer.data
-            or link.buffer.lines
-            or link.buffer.target is not None
-            or current_scope.get() is not None
-            or link.world is not self._world()
-        ):
+        if link is None or not link.idle or self._scopes or link.world is not self._world():
             return None
         reads, writes = link.reads, link.writes
         reads.append(ticket)
         writes.append(ticket)
         if reads[0] is ticket and writes[0] is ticket and not link.poller.poll(0):
+            link.idle = False
             return link
         reads.remove(ticket)
         writes.remove(ticket)
@@ -322,7 +313,7 @@ class Core:
         A link on which a request was begun is dropped whatever the failure (contract A2), and so is one that has ended;
         a plain read that gives up leaves it alone (A7).
         """
-        sent = link is not None and request is not None and link.sent
+        sent = link is not None and request is not None and link.writing and link.sent
         error: BaseException = exc
         if link is not None and isinstance(exc, OSError) and not isinstance(exc, LinkError):
             link.drained = True
@@ -391,45 +382,42 @@ class Core:
             except BaseException as exc:
                 error = self._failed(exc, name, link, request, wanted)
                 failures += 1
-                if link is None or not self._may_resend(error, failures, idempotent) or place is not link:
+                if not idempotent or place is not link or not self._may_resend(error, failures):
                     raise error from error.__cause__
             finally:
                 if place is not None:
-                    _leave(place, ticket)
+                    self._leave(place, ticket)
             if failures > 1:
                 await self._sleep(self.retry.pause(failures - 1, self._random()), deadline, closings)
 
-    def _may_resend(self, error: BaseException, failures: int, idempotent: bool) -> bool:
-        """Whether a request that met this error may go out on a new link (contract R3, R4)."""
-        if not isinstance(error, LinkError) or isinstance(
-            error, (ConnectionTimeoutError, ConnectionClosedError, LimitOverrunError)
-        ):
-            return False
-        if not self.auto_reconnect:
-            return False
-        return failures <= (self.retry.attempts or failures) if idempotent else failures == 1 and not error.request_sent
+    def _may_resend(self, error: BaseException, failures: int) -> bool:
+        """Whether an idempotent request that met this error may go out on a new link (contract R4)."""
+        lost = isinstance(error, (ConnectionEOFError, ConnectionLostError))
+        return lost and self.auto_reconnect and failures <= (self.retry.attempts or failures)
 
     async def _exchange(
         self, link: Link, request: bytes | None, take: Take | None, wanted: Any, deadline: float | None
     ) -> Any:
+        link.idle = False
         if request is not None:
-            link.sent = False
-            link.writing = True
-            sent = link.send(request)
-            link.sent = sent > 0
+            sent = link.begin(request)
             if sent < len(request):
                 await link.flush(request, sent, deadline)
-        reply = None
-        if take is not None:
-            buffer = link.buffer
-            while (reply := take(buffer, wanted)) is None:
-                if (link.drained or take is anything) and (reply := self._unmet(link, take)) is not None:
-                    break
-                await link.more(deadline)
-            if link.paused:
-                link.resume()
-        if request is not None:
-            link.writing = False
+        reply = None if take is None else await self._reply(link, take, wanted, deadline)
+        if request is not None and take is not None:
+            link.settle()
+        elif request is not None:
+            link.writing = link.sent = False
+        return reply
+
+    async def _reply(self, link: Link, take: Take, wanted: Any, deadline: float | None) -> Any:
+        """Wait for the reply to be complete."""
+        while (reply := take(link.buffer, wanted)) is None:
+            if (link.drained or take is anything) and (reply := self._unmet(link, take)) is not None:
+                break
+            await link.more(deadline)
+        if link.paused:
+            link.resume()
         return reply
 
     async def _place(
@@ -466,13 +454,13 @@ class Core:
                 self._check_open(closings)
                 fits = self._fits(place.link, place, bound is not None, reads, sends, eol)
             except BaseException:
-                _leave(place, ticket)
+                self._leave(place, ticket)
                 raise
             if fits:
                 if bound is not None:
                     bound.link = place.link
                 return place
-            _leave(place, ticket)
+            self._leave(place, ticket)
 
     async def _turn(self, queue: list[Any], ticket: Any, deadline: float | None, closings: int) -> None:
         """Wait until the ticket is the first of the queue."""
@@ -491,6 +479,16 @@ class Core:
     def _check_open(self, closings: int) -> None:
         if self._closings != closings:
             raise ConnectionClosedError("the object was closed meanwhile")
+
+    def _leave(self, place: Link | Scope, ticket: Any) -> None:
+        """Give the turns back."""
+        reads, writes = place.reads, place.writes
+        if ticket in reads:
+            reads.remove(ticket)
+        if ticket in writes:
+            writes.remove(ticket)
+        if place.link.dropped:
+            place.link.release()
 
     def _scope(self) -> Scope | None:
         """Return the transaction or ``on_connection_made`` of this object that the caller is inside of."""
@@ -634,7 +632,7 @@ class Core:
 
     async def _greet(self, link: Link, callback: Callable[..., Any], bell: Bell, deadline: float | None) -> None:
         """Run ``on_connection_made`` before anybody else may use the link (contract E1, E2)."""
-        with Scope(self, link, deadline, own_queues=False):
+        with self._inside(Scope(self, link, deadline, own_queues=False)):
             try:
                 await self._finish_callback(callback(), bell, deadline)
             except Expired:
@@ -656,14 +654,20 @@ class Core:
     @contextmanager
     def _exclusively(self, place: Link | Scope, ticket: Any) -> Iterator[None]:
         """Be inside a transaction (contract A6)."""
-        scope = Scope(self, place.link)
+        try:
+            with self._inside(Scope(self, place.link)):
+                yield
+        finally:
+            self._leave(place, ticket)
+
+    @contextmanager
+    def _inside(self, scope: Scope) -> Iterator[None]:
         self._scopes.append(scope)
         try:
             with scope:
                 yield
         finally:
             self._scopes.remove(scope)
-            _leave(place, ticket)
 
     async def _open(self, ticket: Any, timeout: Timeout) -> None:
         deadline = None if timeout is UNSET else self._deadline(timeout)
@@ -719,15 +723,6 @@ class Binding:
     """What keeps the steps of a stream on one link."""
 
     link: Link | None = None
-
-
-def _leave(place: Link | Scope, ticket: Any) -> None:
-    """Give the turns back."""
-    for queue in (place.reads, place.writes):
-        if ticket in queue:
-            queue.remove(ticket)
-    if place.link.dropped:
-        place.link.release()
 
 
 def _advice(error: LinkError) -> str:

@@ -55,10 +55,11 @@ class Link:
     """One TCP connection: a non-blocking socket, what arrived on it, who waits for it, and how it ended.
 
     Attributes:
+        idle: the last call ended in order, and took all that had come
         ended: the peer's end, a failure or a drop is known: no request may go out any more
         drained: nothing more will come into the buffer
         writing, receiving: marks of what must not stop halfway
-        sent: a byte of the request under way was handed to the operating system
+        sent: a byte of the request under way may have left
         cause: why it ended; ``None`` after a clean end and after ``close()``
         closed: it was ended by ``close()``
         dropped: this side has hung up
@@ -74,12 +75,15 @@ class Link:
         self.core = weakref.ref(core)
         self.sock = sock
         self.buffer = Buffer(core.buffer_size)
+        self.arrived = self.buffer.feed
+        self.send: Callable[[bytes | memoryview], int] = sock.send
         self.reads: list[Any] = []
         self.writes: list[Any] = []
         self.poller = poller_of(sock)
         self.writing = self.receiving = self.sent = False
         self.ended = self.drained = self.closed = self.dropped = self.void = False
         self.cause: BaseException | None = None
+        self.idle = False
         self._reports = ["once"]
         if wire_log.isEnabledFor(WIRE):
             self._trace(f"{core.host}:{core.port}")
@@ -116,17 +120,26 @@ class Link:
 
     # What every flavour does alike.
 
-    def send(self, data: bytes | memoryview) -> int:
+    def begin(self, request: bytes) -> int:
         """Hand what the operating system takes at once to it, and return how many bytes that was."""
+        self.writing = True
         try:
-            return self.sock.send(data)
+            sent = self.send(request)
         except BlockingIOError:
             return 0
+        self.sent = True
+        return sent
+
+    def settle(self) -> None:
+        """A request has its reply."""
+        self.writing = self.sent = False
+        self.idle = not (self.ended or self.buffer.data or self.buffer.lines or self.buffer.target is not None)
 
     def receive(self) -> bool:
         """Move what this host has received into the buffer, one chunk; False if there was nothing."""
         self.receiving = True
-        space = self.buffer.space()
+        buffer = self.buffer
+        space = None if buffer.target is None else buffer.space()
         try:
             if space is None:
                 chunk = self.sock.recv(CHUNK)
@@ -134,7 +147,7 @@ class Link:
                 self.arrived(chunk)
             else:
                 size = self.sock.recv_into(space)
-                self.buffer.filled(size)
+                buffer.filled(size)
         except BlockingIOError:
             self.receiving = False
             return False
@@ -148,10 +161,6 @@ class Link:
                 self.end(None, eof=True)
         self.receiving = False
         return size > 0
-
-    def arrived(self, chunk: bytes) -> None:
-        """Add a chunk to the buffer."""
-        self.buffer.feed(chunk)
 
     @property
     def link(self) -> Link:
@@ -196,6 +205,7 @@ class Link:
             return
         self.cause = cause
         self.ended = True
+        self.idle = False
         core = self.core()
         if core is not None:
             core._link_ended(self, cause, eof)
@@ -220,6 +230,7 @@ class Link:
     def abandon(self) -> None:
         """Let go of the link without a word to the peer: it belongs to the parent process."""
         self._reports.clear()
+        self.idle = False
         self.ended = self.dropped = self.drained = True
         self.sock.close()
 
@@ -243,8 +254,9 @@ class Link:
             pass
 
     def _trace(self, peer: str) -> None:
-        """Log every byte: wraps the two methods of this one link, so that a link without trace pays nothing."""
-        send, arrived, filled = self.send, self.arrived, self.buffer.filled
+        """Log every byte: wraps two functions of this one link, so that a link without trace pays nothing."""
+        send, arrived = self.send, self.arrived
+        self.buffer.large = sys.maxsize  # nothing is received in place, past the trace
 
         def traced_send(data: bytes | memoryview) -> int:
             size = send(data)
@@ -255,8 +267,8 @@ class Link:
             wire_log.log(WIRE, "%s >> %r", peer, chunk)
             arrived(chunk)
 
-        self.send = traced_send  # type: ignore[method-assign]
-        self.arrived = traced_arrived  # type: ignore[method-assign]
+        self.send = traced_send
+        self.arrived = traced_arrived
 
 
 def pending(sock: socket.socket) -> int:

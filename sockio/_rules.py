@@ -1,4 +1,4 @@
-"""Small rules about wanteduments: what may be sent, sized, waited for; everything is refused before a byte is sent (contract X3)."""
+"""What the arguments of a call may be. A wrong one is refused before anything is sent (contract X3)."""
 
 from __future__ import annotations
 

@@ -16,9 +16,11 @@ from typing import Any
 
 from ._link import Link
 from ._turns import Bell as BaseBell
-from ._turns import Expired
+from ._turns import Ticket as BaseTicket
 from .common import log
 
+#: Seconds after which a thread that waits for its turn looks again, should nobody have told it.
+_NAP = 0.5
 _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
@@ -27,40 +29,44 @@ def left_of(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
-class Ticket(SimpleQueue):  # type: ignore[type-arg]
-    """A thread's place in the queues.
+class Hint(BaseBell):
+    """What a thread sleeps on that waits for its turn."""
 
-    A call holds it by ``with ticket, ticket.lock:``. Both ends of that are methods of C types, which a
-    ``KeyboardInterrupt`` can't tear: whatever ends the call, the lock is released (the ticket is over, whoever looks),
-    and then something is put into the queue (those who wait look).
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[None] = SimpleQueue()
+
+    def ring(self) -> None:
+        self._queue.put(None)
+
+    async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
+        left = left_of(deadline)
+        try:
+            self._queue.get(timeout=_NAP if left is None else min(left, _NAP))
+        except Empty:
+            return left is None or left > _NAP
+        return True
+
+
+class Ticket(BaseTicket):
+    """A thread's place in the queues, held by ``with ticket.lock:``.
+
+    Unlike Python code, the two ends of that can't be torn by ``KeyboardInterrupt``: whatever ends a call, its lock is
+    released, and that is what makes the ticket over. Should Ctrl-C strike right then, before the others are rung, they
+    find out when they next look.
     """
 
-    __slots__ = ("lock",)
+    bell_class = Hint
 
     def __init__(self) -> None:
         self.lock = allocate_lock()
 
-    __enter__ = SimpleQueue.qsize
-    __exit__ = SimpleQueue.put
-
     @property
-    def over(self) -> bool:
+    def over(self) -> bool:  # type: ignore[override]
         return not self.lock.locked()
 
-    def wake(self) -> None:
-        """Let the one that waits for this ticket look again."""
-        self.put(None)
-
-    async def wait(self, deadline: float | None) -> None:
-        """Wait until the ticket is over, or for a ``wake``.
-
-        Raises:
-            Expired: the deadline passed first
-        """
-        try:
-            self.get(timeout=left_of(deadline))
-        except Empty:
-            raise Expired from None
+    def finish(self) -> None:
+        if self._bells:
+            self.wake()
 
 
 class Bell(BaseBell):

@@ -31,31 +31,33 @@ class Ticket:
 
     bell_class: ClassVar[type[Bell]]
     over = False
-    _bells: Sequence[Bell] = ()
+    _bells: list[Bell] | None = None
 
     def finish(self) -> None:
         """The call is over."""
         self.over = True
-        self.wake()
+        if self._bells:
+            self.wake()
 
     def wake(self) -> None:
         """Let those who wait for this ticket look again."""
-        for bell in self._bells:
+        for bell in tuple(self._bells or ()):
             bell.ring()
 
     async def wait(self, deadline: float | None) -> None:
-        """Wait until the ticket is over, or for a ``wake``.
+        """Wait until the ticket is over, or for a ``wake``, or not so long.
 
         Raises:
             Expired: the deadline passed first
         """
         bell = self.bell_class()
-        self._bells = (*self._bells, bell)
+        bells: list[Bell] = self.__dict__.setdefault("_bells", [])
+        bells.append(bell)
         try:
-            if not await bell.wait(deadline):
+            if not self.over and not await bell.wait(deadline):
                 raise Expired
         finally:
-            self._bells = tuple(other for other in self._bells if other is not bell)
+            bells.remove(bell)
 
 
 class Bell:

@@ -70,22 +70,26 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(0)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
+        if self.buffer.target is None:
+            return self._chunk
         space = self.buffer.space()
         return self._chunk if space is None else space
 
     def buffer_updated(self, size: int) -> None:
-        if self.buffer.target is not None and self.buffer.space() is not None:
+        if self.buffer.target is None or self.buffer.space() is None:
+            self.arrived(bytes(self._chunk[:size]))
+        else:
             self.buffer.filled(size)
             if self.buffer.space() is not None:
                 return
-        else:
-            self.arrived(bytes(self._chunk[:size]))
         reader = self._reader
         if reader is not None:
             self._reader = None
             if not reader.done():
                 reader.set_result(None)
-        elif len(self.buffer) >= self.buffer.limit:
+            return
+        self.idle = False
+        if len(self.buffer) >= self.buffer.limit:
             self.paused = True
             cast(asyncio.Transport, self._transport).pause_reading()
 

@@ -130,9 +130,8 @@ class Retry(object):
 
     def __repr__(self):
         # type: () -> str
-        return "Retry(attempts={0.attempts}, delay={0.delay}, factor={0.factor}, max_delay={0.max_delay}, jitter={0.jitter})".format(
-            self
-        )
+        settings = ("attempts", "delay", "factor", "max_delay", "jitter")
+        return "Retry({})".format(", ".join("{}={!r}".format(name, getattr(self, name)) for name in settings))
 
     def allows(self, failures):
         # type: (int) -> bool
@@ -194,7 +193,7 @@ def keep_alive_options(keep_alive):
 
 def configure_socket(sock, no_delay=True, tos=IPTOS_LOWDELAY, keep_alive=None):
     # type: (socket.socket, bool, _t.Optional[int], _t.Optional[_t.Dict[str, int]]) -> None
-    """Set the latency and keep-alive options of a socket (contract L1 to L3); those that the platform lacks are skipped.
+    """Set a socket's latency and keep-alive options (contract L1 to L3); those that the platform lacks are skipped.
 
     Args:
         sock: an IPv4 or IPv6 stream socket

@@ -57,18 +57,10 @@ class Link(BaseLink):
     """A link whose bytes are received by the thread that waits for them."""
 
     def more(self, deadline: float | None) -> Any:
-        self.wait(deadline)
-        return _DONE
-
-    def wait(self, deadline: float | None) -> None:
-        """Block until bytes were received, or the link ended.
-
-        Raises:
-            Expired: the deadline passed first
-        """
         if not self.poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
             raise Expired
         self.receive()
+        return _DONE
 
     async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
         rest = memoryview(data)[sent:]
@@ -90,7 +82,7 @@ class Link(BaseLink):
         self.release()
 
     def release(self) -> None:
-        """Close the descriptor unless a call is under way: its number could be another file's when that call uses it."""
+        """Close the descriptor, unless a call is under way: when that one uses it, it could be another file's."""
         if all(ticket.over for ticket in (*self.reads, *self.writes)):
             self.sock.close()
 
@@ -105,20 +97,20 @@ class TCP(Core):
         if not resolve_futures:
             raise NotImplementedError("resolve_futures=False: the concurrent.futures flavour is not there yet")
         self._callbacks = Callbacks()
+        self._spare: list[Ticket] = []
         super().__init__(host, port, **options)
 
     def open(self, *, timeout: Timeout = UNSET) -> None:
         """Connect.
 
         Args:
-            timeout: seconds for all attempts together; default: ``connection_timeout`` for each, by the ``retry`` policy
+            timeout: seconds for everything; default: ``connection_timeout`` for each attempt
 
         Raises:
             ConnectionError: the object is open already
             OSError: the connection failed
         """
-        ticket = Ticket()
-        with ticket, ticket.lock:
+        with _ticket() as ticket:
             drive(self._open(ticket, timeout))
 
     def close(self) -> None:
@@ -144,8 +136,10 @@ class TCP(Core):
         Args:
             timeout: seconds to wait for the turn and the link; default: the object's
         """
-        ticket = Ticket()
-        with ticket, ticket.lock, self._exclusively(drive(self._begin(ticket, timeout)), ticket):
+        with (
+            _ticket() as ticket,
+            self._exclusively(drive(self._begin(ticket, timeout)), ticket),
+        ):
             yield self
 
     def read(self, n: int = -1, *, timeout: Timeout = UNSET) -> bytes:
@@ -184,7 +178,7 @@ class TCP(Core):
 
     def write_read(self, data: bytes, n: int = -1, *, timeout: Timeout = UNSET, idempotent: bool = False) -> bytes:
         """Send ``data`` and read the reply, as one atomic request; see ``write`` and ``read``."""
-        return self._call("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
+        return self._request("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
 
     def write_readline(
         self,
@@ -195,7 +189,7 @@ class TCP(Core):
         idempotent: bool = False,
     ) -> bytes:
         """Send ``data`` and read a line, as one atomic request; see ``write`` and ``readline``."""
-        return self._call(  # type: ignore[no-any-return]
+        return self._request(  # type: ignore[no-any-return]
             "write_readline", payload(data), Buffer.take_until, self._eol(eol), timeout, idempotent
         )
 
@@ -210,7 +204,7 @@ class TCP(Core):
     ) -> list[bytes]:
         """Send ``data`` and read ``n`` lines, as one atomic request; see ``write`` and ``readline``."""
         wanted = checked_size(n), self._eol(eol)
-        return self._call(  # type: ignore[no-any-return]
+        return self._request(  # type: ignore[no-any-return]
             "write_readlines", payload(data), Buffer.take_lines, wanted, timeout, idempotent
         )
 
@@ -226,7 +220,7 @@ class TCP(Core):
         """Send the lines in one piece and read ``n`` lines (default: as many), as one atomic request."""
         lines = listed(lines)
         wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
-        return self._call(  # type: ignore[no-any-return]
+        return self._request(  # type: ignore[no-any-return]
             "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
         )
 
@@ -242,10 +236,43 @@ class TCP(Core):
         timeout: Timeout,
         idempotent: bool = False,
     ) -> Any:
-        ticket = Ticket()
-        with ticket, ticket.lock:
-            deadline = self._deadline(timeout)
+        deadline = self._deadline(timeout)
+        with _ticket() as ticket:
             return drive(self._perform(ticket, name, request, take, wanted, deadline, idempotent))
+
+    def _request(self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool) -> Any:
+        """Do a request-reply call; straight, without the core's coroutines, if it waits for nothing but the reply."""
+        deadline = self._deadline(timeout)
+        spare = self._spare
+        try:
+            ticket = spare.pop()
+        except IndexError:
+            ticket = Ticket()
+        link = None
+        try:
+            with ticket.lock:
+                link = None if idempotent or deadline == 0.0 else self._straight(ticket)
+                if link is None:
+                    return drive(self._perform(ticket, name, request, take, wanted, deadline, idempotent))
+                try:
+                    sent = link.begin(request)
+                    if sent < len(request):
+                        drive(link.flush(request, sent, deadline))
+                    link.more(deadline)
+                    reply = take(link.buffer, wanted)
+                    if reply is None:
+                        reply = drive(self._reply(link, take, wanted, deadline))
+                    link.settle()
+                    return reply
+                except BaseException as exc:
+                    error = self._failed(exc, name, link, request, wanted)
+                    raise error from error.__cause__
+                finally:
+                    self._leave(link, ticket)
+        finally:
+            ticket.finish()
+            if link is not None and not link.reads and not link.writes:
+                spare.append(ticket)  # nobody knows it any more
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)
@@ -278,8 +305,7 @@ class _Steps(Stream[TCP]):
             return self._next()
 
     def _next(self) -> bytes:
-        ticket = Ticket()
-        with ticket, ticket.lock:
+        with _ticket() as ticket:
             try:
                 return drive(self._step(ticket))
             except End:
@@ -334,6 +360,16 @@ def _new_watcher() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_watcher)
+
+
+@contextmanager
+def _ticket() -> Iterator[Ticket]:
+    ticket = Ticket()
+    try:
+        with ticket.lock:
+            yield ticket
+    finally:
+        ticket.finish()
 
 
 def socket_for_url(url: str, *args: Any, **kwargs: Any) -> TCP:
