@@ -1,0 +1,85 @@
+"""Which clause of the contract is verified in which flavour: the marker, the table, and the holes in it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+CONTRACT = Path(__file__).parent.parent / "docs" / "contract.md"
+
+
+def applicability() -> dict[str, dict[str, str]]:
+    """Return what the contract's own table says: clause -> flavour -> "yes...", "no..." or "later..."."""
+    table = CONTRACT.read_text(encoding="utf-8").partition("\n| clause |")
+    rows = re.findall(r"^\| *(\w+) *\|(.+)\|$", "".join(table[1:]), re.MULTILINE)
+    header, *clauses = [(name, [cell.strip() for cell in cells.split("|")]) for name, cells in rows]
+    return {name: dict(zip(header[1], cells, strict=True)) for name, cells in clauses}
+
+
+class Conformance:
+    """Counts the tests that passed, by clause and flavour, and reports."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._passed: Counter[tuple[str, str]] = Counter()
+        self._verifies: dict[str, list[tuple[str, str]]] = {}
+        self._holes: list[str] = []
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Note what each test verifies: the clauses it is marked with, in the flavour it runs in."""
+        known = applicability()
+        for item in items:
+            clauses = [clause for mark in item.iter_markers("clause") for clause in mark.args]
+            unknown = set(clauses) - known.keys()
+            if unknown:
+                raise pytest.UsageError(f"{item.nodeid}: no such clause in {CONTRACT.name}: {', '.join(unknown)}")
+            parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+            flavour = parameters.get("flavour")
+            names = [flavour.name] if flavour is not None else [mark.args[0] for mark in item.iter_markers("flavours")]
+            self._verifies[item.nodeid] = [(clause, name) for clause in clauses for name in names]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count what passed."""
+        if report.when == "call" and report.passed:
+            self._passed.update(self._verifies.get(report.nodeid, ()))
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Fail a full run that leaves a clause unverified where it applies."""
+        if not self._is_full() or exitstatus != pytest.ExitCode.OK:
+            return
+        for clause, columns in applicability().items():
+            for flavour, applies in columns.items():
+                if applies.startswith("yes") and not self._passed[clause, flavour]:
+                    self._holes.append(f"{clause} in {flavour}")
+        if self._holes:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the table."""
+        if not self._is_full():
+            return
+        table = applicability()
+        flavours = list(next(iter(table.values())))
+        terminalreporter.section("conformance: tests passed, by clause and flavour")
+        terminalreporter.write_line("clause " + "".join(f"{flavour:>9}" for flavour in flavours))
+        for clause, columns in table.items():
+            cells = [self._cell(clause, flavour, applies) for flavour, applies in columns.items()]
+            terminalreporter.write_line(f"{clause:6} " + "".join(f"{cell:>9}" for cell in cells))
+        if self._holes:
+            terminalreporter.write_line("no test passed for: " + "; ".join(self._holes), red=True)
+
+    def _cell(self, clause: str, flavour: str, applies: str) -> str:
+        passed = self._passed[clause, flavour]
+        return str(passed) if passed else "HOLE" if applies.startswith("yes") else applies.split(",")[0]
+
+    def _is_full(self) -> bool:
+        """Whether every test was asked for: no selection, one process."""
+        option = self._config.option
+        selected = option.keyword or option.markexpr or self._config.getoption("lf", False) or option.deselect
+        given = [argument for argument in self._config.invocation_params.args if not str(argument).startswith("-")]
+        paths = [argument for argument in given if Path(str(argument).split("::")[0]).exists()]
+        parallel = getattr(option, "numprocesses", None) or hasattr(self._config, "workerinput")
+        return not selected and not paths and not parallel and not option.collectonly

@@ -1,0 +1,22 @@
+"""What all tests share: the flavours, instruments, and the conformance table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conformance import Conformance
+from tests.flavours import FLAVOURS, Flavour
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the conformance table."""
+    config.pluginmanager.register(Conformance(config), "sockio-conformance")
+
+
+@pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.variant)
+def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
+    """Each flavour in turn."""
+    with request.param() as flavour:
+        yield flavour

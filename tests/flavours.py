@@ -1,0 +1,366 @@
+"""Every flavour behind one blocking façade, so that a behaviour is written once and runs in each.
+
+A test gets a ``Flavour``. ``flavour.tcp(...)`` makes a ``Sock``: the same methods in every flavour, each blocking, none
+for longer than ``BOUND``. ``sock.start("readline")`` and ``flavour.start(...)`` do the same in a task or thread of
+their own, and return a ``Running``. What must happen inside one task or thread (callbacks, transactions) is a script:
+a generator function that yields each call, ``reply = yield raw.write_readline(b"*IDN?\\n")``; ``flavour.start`` plays
+it, and ``flavour.callback`` makes it an event callback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from types import ModuleType
+from typing import Any
+
+import sockio.aio
+import sockio.sio
+
+#: Seconds that no step of a test takes, on the slowest machine.
+BOUND = 60.0
+
+Script = Generator[Any, Any, Any]
+
+
+class EndOfStream(Exception):
+    """A stream has ended, in whatever way the flavour says so."""
+
+
+class Running:
+    """A call, or a script, in a task or thread of its own."""
+
+    def __init__(self, future: concurrent.futures.Future[Any], cancel: Callable[[], None] | None = None) -> None:
+        self._future = future
+        self._cancel = cancel
+
+    def result(self, bound: float = BOUND) -> Any:
+        """Return its result, or raise its exception."""
+        return self._future.result(bound)
+
+    def error(self, bound: float = BOUND) -> BaseException:
+        """Return the exception that it raised."""
+        error = self._future.exception(bound)
+        assert error is not None, f"it returned {self._future.result()!r}"
+        return error
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._future.done()
+
+    def cancel(self) -> None:
+        """Cancel it, and wait until it has ended."""
+        assert self._cancel is not None, "this flavour has no cancellation"
+        self._cancel()
+
+
+class Sock:
+    """A ``TCP`` object whose methods all block."""
+
+    def __init__(self, flavour: Flavour, raw: Any) -> None:
+        self.flavour = flavour
+        self.raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.raw, name)
+        if not callable(value) or name.startswith("on_"):
+            return value
+        return lambda *args, **options: self.flavour.call(value, *args, **options)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected."""
+        return bool(self.flavour.call(lambda: self.raw.is_open))
+
+    def start(self, name: str, *args: Any, **options: Any) -> Running:
+        """Start a call in a task or thread of its own."""
+        return self.flavour.start(getattr(self.raw, name), *args, **options)
+
+    def lines(self) -> Iterator[bytes]:
+        """Iterate over the object itself."""
+        return self.flavour.iterate(self.flavour.call(self.flavour.stream_of, self.raw))
+
+    def line_stream(self, *args: Any, **options: Any) -> Iterator[bytes]:
+        """Iterate over a ``LineStream``."""
+        return self.flavour.iterate(self.flavour.module.LineStream(self.raw, *args, **options))
+
+    def block_stream(self, *args: Any, **options: Any) -> Iterator[bytes]:
+        """Iterate over a ``BlockStream``."""
+        return self.flavour.iterate(self.flavour.module.BlockStream(self.raw, *args, **options))
+
+    def transaction(self, body: Callable[[], Script], **options: Any) -> Script:
+        """Return a script that does ``body`` inside a transaction."""
+
+        def script() -> Script:
+            manager = self.raw.transaction(**options)
+            yield self.flavour.enter(manager)
+            try:
+                result = yield from body()
+            except BaseException as exc:
+                if not (yield self.flavour.leave(manager, exc)):
+                    raise
+                return None
+            yield self.flavour.leave(manager, None)
+            return result
+
+        return script()
+
+
+class Flavour:
+    """One way of using sockio.
+
+    Attributes:
+        name: its column in the table of ``docs/contract.md``
+        variant: its name in test ids
+        cancels: whether a call can be cancelled
+        module: where its ``TCP`` lives
+    """
+
+    name: str
+    variant: str
+    cancels: bool
+    module: ModuleType
+
+    def tcp(self, host: str, port: int, **options: Any) -> Sock:
+        """Make a ``TCP`` object, closed when the test ends."""
+        sock = Sock(self, self.call(self.module.TCP, host, port, **options))
+        self._socks.append(sock)
+        return sock
+
+    def __enter__(self) -> Flavour:
+        self._socks: list[Sock] = []
+        self.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            for sock in self._socks:
+                sock.close()
+        finally:
+            self.end()
+
+    def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Do a call, and return its result."""
+        return self.start(function, *args, **options).result()
+
+    def iterate(self, stream: Any) -> Iterator[bytes]:
+        """Iterate over a stream, in blocking steps."""
+        while True:
+            try:
+                yield self.call(self.step, stream)
+            except EndOfStream:
+                return
+
+    # What each flavour has its own way of.
+
+    def begin(self) -> None:
+        """Get ready for a test."""
+
+    def end(self) -> None:
+        """The test is over: nothing may be left running."""
+
+    def start(self, function: Callable[..., Any], *args: Any, **options: Any) -> Running:
+        """Start a call, or a script, in a task or thread of its own."""
+        raise NotImplementedError
+
+    def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a script or a plain function as an event callback."""
+        raise NotImplementedError
+
+    def stream_of(self, raw: Any) -> Any:
+        """Return what iterating over the object iterates over."""
+        raise NotImplementedError
+
+    def step(self, stream: Any) -> Any:
+        """Do a step of a stream, in a script: ``line = yield flavour.step(stream)``."""
+        raise NotImplementedError
+
+    def enter(self, manager: Any) -> Any:
+        """Enter a context manager, in a script."""
+        raise NotImplementedError
+
+    def leave(self, manager: Any, exc: BaseException | None) -> Any:
+        """Leave a context manager, in a script."""
+        raise NotImplementedError
+
+
+class Sio(Flavour):
+    """``sockio.sio``, each started call on a thread of its own."""
+
+    name = variant = "sio"
+    cancels = False
+    module = sockio.sio
+
+    def start(self, function: Callable[..., Any], *args: Any, **options: Any) -> Running:
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(self._play(function, *args, **options))
+            except BaseException as exc:
+                future.set_exception(exc)
+
+        threading.Thread(target=run, daemon=True, name=f"test runs {function}").start()
+        return Running(future)
+
+    def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return self._play(function, *args, **options)
+
+    def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            return self._play(function, *args)
+
+        return run
+
+    def stream_of(self, raw: Any) -> Any:
+        return iter(raw)
+
+    def step(self, stream: Any) -> Any:
+        try:
+            return next(stream)
+        except StopIteration:
+            raise EndOfStream from None
+
+    def enter(self, manager: Any) -> Any:
+        return manager.__enter__()
+
+    def leave(self, manager: Any, exc: BaseException | None) -> Any:
+        return manager.__exit__(exc and type(exc), exc, exc and exc.__traceback__)
+
+    def _play(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        result = function(*args, **options)
+        if not inspect.isgenerator(result):
+            return result
+        value = None
+        try:
+            while True:
+                value = result.send(value)
+        except StopIteration as stop:
+            return stop.value
+
+
+class Aio(Flavour):
+    """``sockio.aio``, on an event loop in a thread."""
+
+    name = variant = "aio"
+    cancels = True
+    module = sockio.aio
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Make the event loop."""
+        return asyncio.SelectorEventLoop()
+
+    def begin(self) -> None:
+        self.loop = self.new_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True, name="test loop")
+        self._thread.start()
+
+    def end(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._finish(), self.loop).result(BOUND)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(BOUND)
+        self.loop.close()
+
+    async def _finish(self) -> None:
+        await asyncio.sleep(0)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def start(self, function: Callable[..., Any], *args: Any, **options: Any) -> Running:
+        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        tasks: list[asyncio.Task[Any]] = []
+
+        def begin() -> None:
+            task = self.loop.create_task(self._play(function, *args, **options))
+            tasks.append(task)
+            task.add_done_callback(finish)
+
+        def finish(task: asyncio.Task[Any]) -> None:
+            if task.cancelled():
+                done.set_exception(asyncio.CancelledError())
+            elif (error := task.exception()) is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(task.result())
+
+        def cancel() -> None:
+            self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            concurrent.futures.wait([done], BOUND)
+
+        self.loop.call_soon_threadsafe(begin)
+        return Running(done, cancel)
+
+    def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def run(*args: Any) -> Any:
+            return await self._play(function, *args)
+
+        return run
+
+    def stream_of(self, raw: Any) -> Any:
+        return aiter(raw)
+
+    async def step(self, stream: Any) -> Any:
+        try:
+            return await anext(stream)
+        except StopAsyncIteration:
+            raise EndOfStream from None
+
+    def enter(self, manager: Any) -> Any:
+        return manager.__aenter__()
+
+    def leave(self, manager: Any, exc: BaseException | None) -> Any:
+        return manager.__aexit__(exc and type(exc), exc, exc and exc.__traceback__)
+
+    async def _play(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        result = function(*args, **options)
+        if not inspect.isgenerator(result):
+            return await result if inspect.isawaitable(result) else result
+        step: Callable[[], Any] = lambda: result.send(None)  # noqa: E731
+        try:
+            while True:
+                awaited = step()
+                try:
+                    value = await awaited if inspect.isawaitable(awaited) else awaited
+                except BaseException as exc:
+                    error = exc
+                    step = lambda: result.throw(error)  # noqa: E731, B023
+                else:
+                    step = lambda: result.send(value)  # noqa: E731, B023
+        except StopIteration as stop:
+            return stop.value
+
+
+class AioOnUvloop(Aio):
+    """``sockio.aio`` on uvloop."""
+
+    variant = "aio-uvloop"
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        import uvloop
+
+        return uvloop.new_event_loop()
+
+
+class AioEager(Aio):
+    """``sockio.aio`` where tasks start at once."""
+
+    variant = "aio-eager"
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        loop = super().new_loop()
+        if sys.version_info >= (3, 12):
+            loop.set_task_factory(asyncio.eager_task_factory)
+        return loop
+
+
+FLAVOURS: list[type[Flavour]] = [Aio, Sio]
+if sys.platform != "win32":
+    FLAVOURS.append(AioOnUvloop)
+if sys.version_info >= (3, 12):
+    FLAVOURS.append(AioEager)

@@ -1,0 +1,37 @@
+"""The examples run as they stand, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from simulator import Instrument
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", f"examples/{name}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_the_demo_shows_both_flavours_carrying_on() -> None:
+    done = run("demo.py")
+    assert done.stderr == ""
+    assert done.stdout.count("now on its link number 2") == 2
+    assert done.stdout.count("300,000 lines") == 2
+
+
+def test_the_monitor_outlives_the_loss_of_its_link(instrument: Instrument) -> None:
+    instrument.drop_on_accept()
+    done = run("monitor.py", instrument.url, "READ?", "--count", "2")
+    assert done.stderr.count("connected") == 2
+    assert instrument.ledger.count(b"READ?") == 2
+
+
+def test_an_instrument_of_ones_own_remembers_what_it_was_told() -> None:
+    assert "3.300" in run("own_instrument.py").stdout
