@@ -45,7 +45,8 @@ class Listener:
             self._bound().listen(BACKLOG)
         except OSError as error:
             self.close()
-            remedy = f"cannot listen on {self._address[0]} port {self.port} ({error.strerror}): choose another, or 0"
+            where = f"{self._address[0]} port {self.port}"
+            remedy = f"cannot listen on {where} ({error.strerror}): choose another port, or 0 for any free one"
             raise OSError(error.errno, remedy) from None
         self._close_filler()
 

@@ -324,7 +324,7 @@ class Instrument:
     async def _heal(self) -> None:
         self._orders.clear()
         self._turned_away.clear()
-        await self._set_reading(True)
+        self._reading.set()
         if self._started and self._accepting is None:
             await self._set_port("accept()", self._listener.listen)
         self._note("heal()")

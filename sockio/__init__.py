@@ -6,6 +6,11 @@ for (and needs) only the one that it uses.
 
 from importlib import import_module
 
+try:
+    import typing as _t  # noqa: F401  (names in the type comments)
+except ImportError:  # Python 2.7
+    pass
+
 __version__ = "1.0.0.dev0"
 
 _FLAVOURS = {
@@ -16,13 +21,15 @@ _FLAVOURS = {
 }
 
 
-def socket_for_url(url, *args, **kwargs):  # type: ignore[no-untyped-def]
-    """Return a ``TCP`` object for ``url``.
+def socket_for_url(url, *args, **kwargs):
+    # type: (str, _t.Any, _t.Any) -> _t.Any
+    """Return a ``TCP`` object for a URL.
 
     Args:
         url: ``tcp://host:port``
-        concurrency: which flavour: ``async`` (default) or ``asyncio``, ``sync`` or ``syncio``
-        *args, **kwargs: further arguments of that flavour's ``TCP``
+        *args: further arguments of the flavour's ``TCP``
+        **kwargs: likewise; and ``concurrency``, which flavour: ``async`` (default) or ``asyncio``, ``sync`` or
+            ``syncio``
 
     Raises:
         ValueError: unknown concurrency, another scheme than ``tcp``, or a URL without host or port

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
@@ -53,7 +53,7 @@ class AsyncTCP(Core):
         self._close()
 
     @asynccontextmanager
-    async def transaction(self: A, *, timeout: Timeout = UNSET) -> AsyncIterator[A]:
+    async def transaction(self: A, *, timeout: Timeout = UNSET) -> AsyncGenerator[A]:
         """Keep the object to this task, and the tasks it starts, for several calls.
 
         If the link is lost inside, the rest of the block raises instead of going on with a new link.

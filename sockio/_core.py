@@ -24,7 +24,7 @@ import socket
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import Any, ClassVar
@@ -81,6 +81,7 @@ class Core:
 
     _link_class: ClassVar[type[Link]]
     _bell_class: ClassVar[type[Bell]]
+    _link: Link | None = None
 
     def __init__(
         self,
@@ -101,7 +102,6 @@ class Core:
         retry: Retry | None = None,
         stale_input: str = "discard",
     ) -> None:
-        self._link: Link | None = None
         if not isinstance(host, str):
             raise TypeError(f"host must be a name or an address, not {host!r}")
         if not host:
@@ -249,12 +249,12 @@ class Core:
         Raises:
             LinkError: it can't have another one
         """
-        if (sends and link.writing) or (reads and link.receiving):
+        if not link.dropped and ((sends and link.writing) or (reads and link.receiving)):
             link.drop(ConnectionClosedError("a call was torn off in the middle"))
         if link.closed or (link.void and (bound or place is not link)):
             raise link.error()
         if place is link and link is not self._link and not bound:
-            return False
+            return False  # it was dropped while the call waited for its turn
         if not sends:
             return True
         if not link.notice() and eol is not None:
@@ -314,6 +314,7 @@ class Core:
         a plain read that gives up leaves it alone (A7).
         """
         sent = link is not None and request is not None and link.writing and link.sent
+        where = f"{name} on {self.host}:{self.port}"
         error: BaseException = exc
         if link is not None and isinstance(exc, OSError) and not isinstance(exc, LinkError):
             link.drained = True
@@ -321,18 +322,21 @@ class Core:
             error = link.error()
         elif isinstance(exc, Expired):
             error = ConnectionTimeoutError("its time is up: raise timeout, or check that the instrument answers")
+        elif isinstance(exc, OSError) and not isinstance(exc, LinkError):  # from the connection attempt
+            error = type(exc)(exc.errno, f"{where}: {exc.strerror}")
+            error.request_sent = False  # type: ignore[attr-defined]
         if isinstance(error, LinkError):
             if type(error) is ConnectionEOFError:
                 error = self._incomplete(name, error, wanted)
             error.request_sent = sent
-            error.args = (f"{name} on {self.host}:{self.port}: {error}{_advice(error)}",)
+            error.args = (f"{where}: {error}{_advice(error)}",)
             if error is not exc and error.__cause__ is None:
                 error.__cause__ = exc if isinstance(exc, OSError) else exc.__cause__
         if link is not None and (
             (request is not None and link.writing)
             or (isinstance(error, LinkError) and not isinstance(error, ConnectionTimeoutError))
         ):
-            link.drop(error)
+            link.drop(given_up(error, name))
         return error
 
     # The waiting of a call.
@@ -368,16 +372,12 @@ class Core:
             try:
                 if deadline == 0.0 and request is not None:
                     raise Expired
-                if request is not None and take is not None and bound is None:
-                    place = link = self._straight(ticket)
-                if place is None:
-                    sends, reads = request is not None, take is not None
-                    eol = terminator(take, wanted, self.eol) if sends and reads else None
-                    place = await self._place(ticket, sends, reads, eol, deadline, closings, bound)
-                    link = place.link
-                    if isinstance(place, Scope):
-                        deadline = earliest(deadline, place.deadline)
-                assert link is not None
+                sends, reads = request is not None, take is not None
+                eol = terminator(take, wanted, self.eol) if sends and reads else None
+                place = await self._place(ticket, sends, reads, eol, deadline, closings, bound)
+                link = place.link
+                if isinstance(place, Scope):
+                    deadline = earliest(deadline, place.deadline)
                 return await self._exchange(link, request, take, wanted, deadline)
             except BaseException as exc:
                 error = self._failed(exc, name, link, request, wanted)
@@ -445,12 +445,12 @@ class Core:
             elif bound is not None and bound.link is not None:
                 place = bound.link
             else:
-                place = await self._healthy_link(ticket, sends, deadline, closings)
+                place = await self._healthy_link(ticket, deadline, closings)
             try:
                 if reads:
-                    await self._turn(place.reads, ticket, deadline, closings)
+                    await self._turn(place.reads, ticket, deadline, closings, place.link)
                 if sends:
-                    await self._turn(place.writes, ticket, deadline, closings)
+                    await self._turn(place.writes, ticket, deadline, closings, place.link)
                 self._check_open(closings)
                 fits = self._fits(place.link, place, bound is not None, reads, sends, eol)
             except BaseException:
@@ -462,8 +462,10 @@ class Core:
                 return place
             self._leave(place, ticket)
 
-    async def _turn(self, queue: list[Any], ticket: Any, deadline: float | None, closings: int) -> None:
-        """Wait until the ticket is the first of the queue."""
+    async def _turn(
+        self, queue: list[Any], ticket: Any, deadline: float | None, closings: int, link: Link | None = None
+    ) -> None:
+        """Wait until the ticket is the first of the queue, or the link that it is for was dropped."""
         queue.append(ticket)
         while (line := tuple(queue))[0] is not ticket:
             ahead = line[line.index(ticket) - 1]
@@ -475,6 +477,8 @@ class Core:
             else:
                 await ahead.wait(deadline)
                 self._check_open(closings)
+                if link is not None and link.dropped:
+                    return
 
     def _check_open(self, closings: int) -> None:
         if self._closings != closings:
@@ -503,7 +507,7 @@ class Core:
 
     # Connecting.
 
-    async def _healthy_link(self, ticket: Any, sends: bool, deadline: float | None, closings: int) -> Link:
+    async def _healthy_link(self, ticket: Any, deadline: float | None, closings: int) -> Link:
         """Return the link, connecting if there is none; one that has ended serves a plain read once more (A8)."""
         link = self._link
         if link is not None and link.world is not self._world():
@@ -522,7 +526,7 @@ class Core:
             link = self._link
             if link is not None and not link.notice():
                 if must_be_new:
-                    raise ConnectionClosedError(f"{self.host}:{self.port} is already open")
+                    raise self._already_open()
                 return link
             if link is not None:
                 link.retire()
@@ -557,20 +561,16 @@ class Core:
 
     def _connect_error(self, exc: OSError | Expired, previous: OSError | None) -> OSError:
         """Return the error of an attempt; the one before is the cause of a timeout."""
-        where = f"connecting to {self.host}:{self.port}"
         if isinstance(exc, LinkError):
             return exc
         if isinstance(exc, Expired):
-            expired = ConnectionTimeoutError(
-                f"{where}: no connection in time: check the address, that the instrument is on, or raise the timeout"
+            error = ConnectionTimeoutError(
+                "no connection in time: check the address and that the instrument is on, or raise the timeout"
             )
-            expired.__cause__ = previous
-            return expired
-        error = type(exc)(
-            exc.errno, f"{where}: {exc.strerror or exc}: check the address, and that the instrument is on"
-        )
-        error.request_sent = False  # type: ignore[attr-defined]
-        return error
+            error.__cause__ = previous
+            return error
+        text = f"{exc.strerror or exc}: check the address and that the instrument is on"
+        return type(exc)(exc.errno, text)
 
     async def _sleep(self, pause: float, deadline: float | None, closings: int) -> None:
         bell = self._new_bell()
@@ -605,13 +605,14 @@ class Core:
                 self._check_open(closings)
             if link.notice():
                 raise link.error()
+            self._link = link
+            self._check_open(closings)
         except BaseException as exc:
-            link.drop(exc)
+            link.drop(given_up(exc, "connecting"))
             raise
         finally:
             self._new_link = None
         self.connection_counter += 1
-        self._link = link
         self._log.debug("link %d is up", self.connection_counter)
         return link
 
@@ -652,7 +653,7 @@ class Core:
             raise error from error.__cause__
 
     @contextmanager
-    def _exclusively(self, place: Link | Scope, ticket: Any) -> Iterator[None]:
+    def _exclusively(self, place: Link | Scope, ticket: Any) -> Generator[None]:
         """Be inside a transaction (contract A6)."""
         try:
             with self._inside(Scope(self, place.link)):
@@ -661,7 +662,7 @@ class Core:
             self._leave(place, ticket)
 
     @contextmanager
-    def _inside(self, scope: Scope) -> Iterator[None]:
+    def _inside(self, scope: Scope) -> Generator[None]:
         self._scopes.append(scope)
         try:
             with scope:
@@ -669,9 +670,14 @@ class Core:
         finally:
             self._scopes.remove(scope)
 
+    def _already_open(self) -> ConnectionClosedError:
+        return ConnectionClosedError("the object is already open: close() it first, or just use it")
+
     async def _open(self, ticket: Any, timeout: Timeout) -> None:
         deadline = None if timeout is UNSET else self._deadline(timeout)
         try:
+            if self._scope() is not None:
+                raise self._already_open()
             await self._connect(ticket, deadline, self._closings, must_be_new=True)
         except BaseException as exc:
             error = self._failed(exc, "open", None, None, None)
@@ -723,6 +729,14 @@ class Binding:
     """What keeps the steps of a stream on one link."""
 
     link: Link | None = None
+
+
+def given_up(exc: BaseException, name: str) -> Exception:
+    """Return the cause of the loss of a link that a call drops because of ``exc``."""
+    if isinstance(exc, Exception) and not isinstance(exc, Expired):
+        return exc
+    reason = "its time was up" if isinstance(exc, Expired) else type(exc).__name__
+    return ConnectionClosedError(f"{name} was given up in the middle: {reason}")
 
 
 def _advice(error: LinkError) -> str:

@@ -75,6 +75,7 @@ class Link:
         self.core = weakref.ref(core)
         self.sock = sock
         self.buffer = Buffer(core.buffer_size)
+        self.traced = False
         self.arrived = self.buffer.feed
         self.send: Callable[[bytes | memoryview], int] = sock.send
         self.reads: list[Any] = []
@@ -216,14 +217,17 @@ class Link:
         self.end(cause)
         self.buffer.forget_lines()
         self.hang_up()
+        for ticket in (*self.reads, *self.writes):
+            ticket.wake()
         core = self.core()
         if core is not None and core._link is self:
             core._link = None
 
     def retire(self) -> None:
         """Make room for the next link: hang up, but leave what has arrived to a stream that is bound to this one."""
-        while not self.drained and len(self.buffer) <= self.buffer.limit and self.receive():
-            pass
+        if not self.reads:
+            while not self.drained and len(self.buffer) <= self.buffer.limit and self.receive():
+                pass
         self.dropped = self.drained = True
         self.hang_up()
 
@@ -246,6 +250,8 @@ class Link:
 
     def clear_the_way(self) -> None:
         """Receive what came unread: closing above it would send RST, which destroys what the peer has still to read."""
+        if self.reads:
+            return  # the rest is a reader's
         try:
             for _ in range(16):
                 if len(self.sock.recv(CHUNK)) < CHUNK:
@@ -253,14 +259,20 @@ class Link:
         except OSError:
             pass
 
+    def trace_sent(self, data: bytes) -> None:
+        """Log bytes that were handed to the operating system."""
+        wire_log.log(WIRE, "%s << %r", self._peer, data)
+
     def _trace(self, peer: str) -> None:
         """Log every byte: wraps two functions of this one link, so that a link without trace pays nothing."""
-        send, arrived = self.send, self.arrived
+        self.traced = True
+        self._peer = peer
         self.buffer.large = sys.maxsize  # nothing is received in place, past the trace
+        send, arrived = self.send, self.arrived
 
         def traced_send(data: bytes | memoryview) -> int:
             size = send(data)
-            wire_log.log(WIRE, "%s << %r", peer, bytes(data[:size]))
+            self.trace_sent(bytes(data[:size]))
             return size
 
         def traced_arrived(chunk: bytes) -> None:

@@ -69,17 +69,17 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(0)
 
-    def get_buffer(self, _sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:
         if self.buffer.target is None:
             return self._chunk
         space = self.buffer.space()
         return self._chunk if space is None else space
 
-    def buffer_updated(self, size: int) -> None:
+    def buffer_updated(self, nbytes: int) -> None:
         if self.buffer.target is None or self.buffer.space() is None:
-            self.arrived(bytes(self._chunk[:size]))
+            self.arrived(bytes(self._chunk[:nbytes]))
         else:
-            self.buffer.filled(size)
+            self.buffer.filled(nbytes)
             if self.buffer.space() is not None:
                 return
         reader = self._reader
@@ -125,8 +125,12 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         return reader
 
     async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
-        transport = cast(asyncio.Transport, self._transport)
-        transport.write(memoryview(data)[sent:])
+        if self._transport is None:
+            raise self.error()
+        self._transport.write(memoryview(data)[sent:])
+        self.sent = True
+        if self.traced:
+            self.trace_sent(data[sent:])
         while self._full and not self.drained:
             self._writer = self._loop.create_future()
             self._write_deadline = deadline
@@ -136,7 +140,6 @@ class Link(BaseLink, asyncio.BufferedProtocol):
                 await self._writer
             finally:
                 self._writer = None
-        self.sent = True
         if self.drained and self.ended:
             raise self.error()
 
@@ -152,12 +155,18 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         transport, self._transport = self._transport, None
         if transport is None:
             return
-        if not self._loop.is_closed():
-            transport.abort()
+        if _running_loop() is self._loop:
             self._wake()
+            self.clear_the_way()
+            transport.abort()
             return
+        try:
+            self._loop.call_soon_threadsafe(transport.abort)
+            return
+        except RuntimeError:
+            pass  # the loop is closed
         self.sock.close()
-        with warnings.catch_warnings():  # its loop is gone, so the transport can't be closed any more
+        with warnings.catch_warnings():  # a transport can't be closed without its loop
             warnings.simplefilter("ignore", ResourceWarning)
             del transport
 
@@ -178,22 +187,25 @@ class Link(BaseLink, asyncio.BufferedProtocol):
     def _tick(self) -> None:
         self._timer = None
         now = time.monotonic()
-        if self._reader is not None and self._read_deadline is not None:
-            if self._read_deadline > now:
-                self._arm(self._read_deadline)
-            elif self.receive() or self.drained:  # it came in time, though the loop was late
-                self._wake()
+        left: list[float] = []
+        for waiter, deadline in ((self._reader, self._read_deadline), (self._writer, self._write_deadline)):
+            if waiter is None or waiter.done() or deadline is None:
+                continue
+            if deadline > now:
+                left.append(deadline)
+            elif waiter is self._reader and (self.receive() or self.drained):
+                self._wake()  # it came in time, though the loop was late
             else:
-                self._expire(self._reader)
-        if self._writer is not None and self._write_deadline is not None:
-            if self._write_deadline <= now:
-                self._expire(self._writer)
-            elif self._timer is None or self._write_deadline < self._timer_at:
-                self._arm(self._write_deadline)
+                waiter.set_exception(Expired())
+        if left:
+            self._arm(min(left))
 
-    def _expire(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            waiter.set_exception(Expired())
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class Bell(BaseBell):
@@ -274,8 +286,9 @@ class TCP(AsyncTCP):
             task.cancel()
 
     def _start_callback(self, context: Context, callback: Callable[..., Any], *args: object) -> None:
-        link_loop = asyncio.get_running_loop()
-        link_loop.call_soon(self._run_callback, callback, args, context=context)
+        loop = _running_loop()
+        if loop is not None:  # else nobody is left to be told
+            loop.call_soon(self._run_callback, callback, args, context=context)
 
     def _run_callback(self, callback: Callable[..., Any], args: tuple[object, ...]) -> None:
         async def finish(result: Any) -> None:

@@ -24,10 +24,10 @@ try:
 except ImportError:  # Python 2.7
     pass
 
-try:
+if sys.version_info >= (3,):
     from urllib.parse import urlsplit
-except ImportError:  # Python 2.7
-    from urlparse import urlsplit  # type: ignore[no-redef,import-not-found,unused-ignore]
+else:
+    from urlparse import urlsplit
 
 IPTOS_NORMAL = 0x00
 IPTOS_LOWDELAY = 0x10
@@ -48,7 +48,7 @@ if sys.version_info >= (3, 11):
 elif sys.version_info >= (3,):
     from asyncio import TimeoutError as _AsyncioTimeoutError
 
-    class _TimeoutBase(TimeoutError, _AsyncioTimeoutError):  # type: ignore[misc]
+    class _TimeoutBase(TimeoutError, _AsyncioTimeoutError):
         """Up to Python 3.10 asyncio's timeout is a class of its own."""
 
 else:
@@ -166,7 +166,7 @@ def checked_port(port):
 
 
 def keep_alive_options(keep_alive):
-    # type: (_t.Any) -> _t.Optional[_t.Dict[str, int]]
+    # type: (_t.Union[bool, int, _t.Dict[str, int], None]) -> _t.Optional[_t.Dict[str, int]]
     """Return the full keep-alive settings that ``keep_alive`` stands for.
 
     Args:
@@ -181,14 +181,16 @@ def keep_alive_options(keep_alive):
         return None
     if isinstance(keep_alive, (bool, int)):
         keep_alive = {"active": int(bool(keep_alive))}
-    if not isinstance(keep_alive, dict):
+    try:
+        settings = list(keep_alive.items())
+    except AttributeError:
         raise TypeError("keep_alive must be a bool, a dict or None, not {!r}".format(keep_alive))
-    for name, value in keep_alive.items():
+    for name, value in settings:
         if name not in DFT_KEEP_ALIVE:
             raise ValueError("keep_alive: unknown name {!r}; use {}".format(name, ", ".join(sorted(DFT_KEEP_ALIVE))))
-        if not isinstance(value, int) or value < (name != "active"):
+        if not value >= (name != "active"):
             raise ValueError("keep_alive: {} must be a positive whole number, not {!r}".format(name, value))
-    return dict(DFT_KEEP_ALIVE, **keep_alive)
+    return dict(DFT_KEEP_ALIVE, **dict(settings))
 
 
 def configure_socket(sock, no_delay=True, tos=IPTOS_LOWDELAY, keep_alive=None):

@@ -14,7 +14,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from types import TracebackType
@@ -128,7 +128,7 @@ class TCP(Core):
         self._close()
 
     @contextmanager
-    def transaction(self: S, *, timeout: Timeout = UNSET) -> Iterator[S]:
+    def transaction(self: S, *, timeout: Timeout = UNSET) -> Generator[S]:
         """Keep the object to this thread for several calls.
 
         If the link is lost inside, the rest of the block raises instead of going on with a new link.
@@ -363,7 +363,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def _ticket() -> Iterator[Ticket]:
+def _ticket() -> Generator[Ticket]:
     ticket = Ticket()
     try:
         with ticket.lock:

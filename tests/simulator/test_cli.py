@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -58,23 +57,19 @@ class Output:
         threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
-@pytest.fixture
-def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[Output]:
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_it_prints_one_line_and_serves_until_a_signal(host: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     output = Output()
     handler = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("sys.stdout", output)
-    yield output
-    assert signal.getsignal(signal.SIGTERM) == handler
-
-
-@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
-def test_it_prints_one_line_and_serves_until_a_signal(host: str, shown: str, output: Output) -> None:
-    assert main(["--host", host, "--port", "0"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", output)
+        assert main(["--host", host, "--port", "0"]) == 0
     line = re.fullmatch(LINE, output.text)
     assert line is not None
     assert (line[1], line[3]) == (shown, shown)
     assert line[2] == line[4]
     assert output.identity == IDENTITY + b"\n"
+    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 def test_the_default_is_port_5025_of_this_machine() -> None:
@@ -88,7 +83,7 @@ def test_a_port_in_use_is_one_line_with_the_remedy(dmm: Instrument, capsys: pyte
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.fullmatch(
-        rf"python -m simulator: cannot listen on 127.0.0.1 port {dmm.port} \(.*\): choose another, or 0 .*\n",
+        rf"python -m simulator: cannot listen on 127.0.0.1 port {dmm.port} \(.*\): choose another port, or 0 .*\n",
         captured.err,
     )
 

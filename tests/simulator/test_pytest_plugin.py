@@ -6,8 +6,6 @@ matter.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -111,10 +109,3 @@ def test_the_entry_point_can_be_blocked(project: pytest.Pytester) -> None:
     result = project.runpytest_subprocess("-p", "no:sockio_simulator")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*fixture 'instrument' not found*"])
-
-
-@pytest.mark.skipif(shutil.which("python2.7") is None, reason="there is no python2.7 on PATH")
-def test_package_and_plugin_compile_on_python_2() -> None:
-    files = [str(ROOT / "simulator" / name) for name in ("__init__.py", "pytest_plugin.py")]
-    program = "import sys\nfor name in sys.argv[1:]: compile(open(name).read(), name, 'exec')"
-    subprocess.run(["python2.7", "-c", program, *files], check=True)

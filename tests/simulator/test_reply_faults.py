@@ -153,6 +153,7 @@ def test_drip_sends_byte_by_byte(client: Client, dmm: Instrument) -> None:
     started = time.monotonic()
     assert client.ask(b"*IDN?") == REPLY
     assert time.monotonic() - started >= 0.005 * (len(REPLY) - 1)
+    assert client.ask(b"*OPC?") == b"1\n"
 
 
 def test_prefix_sends_unsolicited_bytes_just_before_the_reply(client: Client, dmm: Instrument) -> None:

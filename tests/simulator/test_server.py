@@ -133,6 +133,12 @@ def test_a_port_out_of_range_is_an_error(port: int) -> None:
         Instrument(port=port)
 
 
+def test_a_port_that_was_never_bound_closes_without_effect() -> None:
+    listener = Listener("127.0.0.1", 0)
+    listener.close()
+    assert listener.port == 0
+
+
 def test_a_terminator_must_be_bytes_and_not_empty() -> None:
     with pytest.raises(ValueError, match="eol is empty"):
         Instrument(eol=b"")
