@@ -65,8 +65,8 @@ class Outlet(Protocol):
         """Send them, each in one piece, with nothing else in between."""
         ...
 
-    def send_later(self, seconds: float, reply: Reply) -> None:
-        """Send the reply after that time, while the link goes on executing."""
+    def send_later(self, seconds: float, chunks: AsyncIterator[bytes]) -> object:
+        """Send them after that time, while the link goes on executing; not if it ends before."""
         ...
 
     async def arrived(self) -> None:
@@ -74,7 +74,7 @@ class Outlet(Protocol):
         ...
 
     async def read_by_peer(self) -> None:
-        """Wait until the peer has read what was sent (where that cannot be known, or a second later: a moment)."""
+        """Wait until the peer has read what was sent (a moment where that cannot be known, 5 s at most)."""
         ...
 
 

@@ -27,7 +27,7 @@ LONGEST_MESSAGE = 2**16
 """Bytes without a terminator after which the link is dropped."""
 READ_AHEAD = 16
 """Messages received and not yet executed, after which no more is read."""
-LONGEST_WAIT = 1.0
+LONGEST_WAIT = 5.0
 """Seconds to wait for a peer to take what was sent."""
 MOMENT = 0.02
 """Seconds to wait instead where the kernel does not tell."""
@@ -87,9 +87,14 @@ class Link:
         self.task = asyncio.get_running_loop().create_task(self._run())
         self.task.add_done_callback(self._close)
 
+    @property
+    def ending(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._ending is not None
+
     def end(self, ending: EndOfLink) -> None:
         """End the link; await `task` to see it closed."""
-        if self._ending is None:
+        if not self.ending:
             self._ending = ending
             self.task.cancel()
 
@@ -100,26 +105,27 @@ class Link:
             async for chunk in chunks:
                 await loop.sock_sendall(self._socket, chunk)
 
-    def send_later(self, seconds: float, reply: Reply) -> None:
-        """Send the reply after that time, while the link goes on executing."""
+    def send_later(self, seconds: float, chunks: AsyncIterator[bytes]) -> asyncio.Task[None]:
+        """Send them after that time, while the link goes on executing; not if it ends before."""
 
         async def later() -> None:
             await asyncio.sleep(seconds)
             try:
-                await self.send(reply)
+                await self.send(chunks)
             except OSError as error:
                 self.end(_lost(error))
 
         task = asyncio.get_running_loop().create_task(later())
         self._late.add(task)
         task.add_done_callback(self._late.discard)
+        return task
 
     async def arrived(self) -> None:
         """Wait until what was sent is at the peer's host (where that cannot be known: a moment)."""
         await self._until_none_left(kernel.unacknowledged)
 
     async def read_by_peer(self) -> None:
-        """Wait until the peer has read what was sent (where that cannot be known, or a second later: a moment)."""
+        """Wait until the peer has read what was sent (a moment where that cannot be known, 5 s at most)."""
         await self._until_none_left(kernel.unacknowledged)
         await self._until_none_left(kernel.unread_by_peer)
 

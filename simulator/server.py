@@ -307,7 +307,8 @@ class Instrument:
             yield data
 
         self._note(f"send({data!r})")
-        await asyncio.gather(*(link.send(once()) for link in self._all_links()))
+        sending = [link.send_later(0, once()) for link in self._all_links() if not link.ending]
+        await asyncio.gather(*sending, return_exceptions=True)  # each ends with its link at the latest
 
     async def _set_reading(self, reading: bool) -> None:
         if reading:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from time import monotonic
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -32,11 +33,7 @@ class AsyncTCP(Core):
             ConnectionError: the object is open already
             OSError: the connection failed
         """
-        ticket = self._ticket_class()
-        try:
-            await self._open(ticket, timeout)
-        finally:
-            ticket.finish()
+        await self._ticketed_open(timeout, must_be_new=True)
 
     async def close(self) -> None:
         """Close the link, if any; every caller that waits for something raises ``ConnectionClosedError``."""
@@ -44,7 +41,7 @@ class AsyncTCP(Core):
 
     async def __aenter__(self: A) -> A:
         if not self.connected():
-            await self.open()
+            await self._ticketed_open(UNSET, must_be_new=False)
         return self
 
     async def __aexit__(
@@ -147,7 +144,12 @@ class AsyncTCP(Core):
     ) -> bytes:
         """Send ``data`` and read a line, as one atomic request; see ``write`` and ``readline``."""
         return await self._request(  # type: ignore[no-any-return]
-            "write_readline", payload(data), Buffer.take_until, self._eol(eol), timeout, idempotent
+            "write_readline",
+            payload(data),
+            Buffer.take_until,
+            self._eol(eol),
+            timeout,
+            idempotent,
         )
 
     async def write_readlines(
@@ -162,7 +164,12 @@ class AsyncTCP(Core):
         """Send ``data`` and read ``n`` lines, as one atomic request; see ``write`` and ``readline``."""
         wanted = checked_size(n), self._eol(eol)
         return await self._request(  # type: ignore[no-any-return]
-            "write_readlines", payload(data), Buffer.take_lines, wanted, timeout, idempotent
+            "write_readlines",
+            payload(data),
+            Buffer.take_lines,
+            wanted,
+            timeout,
+            idempotent,
         )
 
     async def writelines_readlines(
@@ -183,6 +190,13 @@ class AsyncTCP(Core):
 
     def __aiter__(self) -> LineStream:
         return LineStream(self)
+
+    async def _ticketed_open(self, timeout: Timeout, must_be_new: bool) -> None:
+        ticket = self._ticket_class()
+        try:
+            await self._open(ticket, timeout, must_be_new)
+        finally:
+            ticket.finish()
 
     async def _call(
         self,
@@ -221,13 +235,16 @@ class AsyncTCP(Core):
             if reply is None:
                 reply = await self._reply(link, take, wanted, deadline)
             link.settle()
+            link.reads.remove(ticket)
+            link.writes.remove(ticket)
             return reply
         except BaseException as exc:
             error = self._failed(exc, name, link, request, wanted)
+            self._leave(link, ticket)
             raise error from error.__cause__
         finally:
-            self._leave(link, ticket)
-            ticket.finish()
+            if ticket.bells:
+                ticket.finish()
 
     async def _checkpoint(self) -> None:
         """Let the other tasks run."""
@@ -237,7 +254,6 @@ class AsyncTCP(Core):
 class _Steps(Stream[AsyncTCP]):
     """The steps of a stream. It lets the neighbours run at least every 64 KiB or millisecond (contract S5)."""
 
-    _budget = CHUNK
     _until = 0.0
 
     def __aiter__(self: _S) -> _S:
@@ -248,21 +264,27 @@ class _Steps(Stream[AsyncTCP]):
             message = self._pop()
         except IndexError:
             message = await self._next()
-        self._budget -= len(message)
-        if self._budget < 0 or self.tcp._now() > self._until:
+        if monotonic() > self._until:
             await self.tcp._checkpoint()
-            self._budget = CHUNK
-            self._until = self.tcp._now() + 0.001
+            self._until = monotonic() + 0.001
         return message
 
     async def _next(self) -> bytes:
         ticket = self.tcp._ticket_class()
+        waits, taken = self.tcp.waits, self._taken
         try:
-            return await self._step(ticket)
+            message = await self._step(ticket)
         except End:
             raise StopAsyncIteration from None
         finally:
             ticket.finish()
+        if self.tcp.waits != waits:  # the neighbours had their turn
+            self._taken -= taken
+            self._until = monotonic() + 0.001
+        elif self._taken > CHUNK:
+            self._taken -= taken
+            self._until = 0.0
+        return message
 
 
 _S = TypeVar("_S", bound=_Steps)

@@ -50,7 +50,7 @@ from .common import (
 )
 
 Callback = Callable[..., Any] | None
-_NUMBERS = {int, float}
+_INFINITE = math.inf
 
 
 class Core:
@@ -132,6 +132,7 @@ class Core:
         self.retry = retry or Retry()
         self.stale_input = stale_input
         self.connection_counter = 0
+        self.waits = 0
         keep_alive_options(keep_alive)
         self._new_link: Link | None = None
         self._closings = 0
@@ -143,10 +144,8 @@ class Core:
 
     # What the flavour says, beside its Link and its Bell.
 
-    @staticmethod
-    def _world() -> object:
-        """Return what a link can't outlive, and what it may only be used in: the running event loop, if any."""
-        return None
+    #: Tells what a link can't outlive, and what it may only be used in: the running event loop. None: threads.
+    _world: Callable[[], object] | None = None
 
     @staticmethod
     def _random() -> float:
@@ -193,9 +192,9 @@ class Core:
         """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
         link = self._visible_link()
         if link is not None and not link.reads:
-            while link.receive() and len(link.buffer) <= self.buffer_size:
-                pass
-            link.buffer.clear()
+            link.forget()
+            if link.paused:
+                link.resume()
 
     def __repr__(self) -> str:
         link = self._link
@@ -217,11 +216,13 @@ class Core:
             timeout = self.timeout
         if timeout is None:
             return None
-        if type(timeout) not in _NUMBERS or timeout != timeout:
-            timeout = seconds(timeout)
-        if timeout <= 0:
-            return 0.0
-        return None if timeout == math.inf else self._now() + timeout
+        try:
+            if 0 < timeout < _INFINITE:
+                return self._now() + timeout
+        except TypeError:
+            pass
+        number = float(seconds(timeout))
+        return 0.0 if number <= 0 else None if number == _INFINITE else self._now() + number
 
     def _eol(self, eol: bytes | None) -> bytes:
         if eol is None:
@@ -231,7 +232,12 @@ class Core:
     def _straight(self, ticket: Any) -> Link | None:
         """Return the link, both turns taken, if a request can go out at once: nobody to wait for, nothing to mend."""
         link = self._link
-        if link is None or not link.idle or self._scopes or link.world is not self._world():
+        if (
+            link is None
+            or not link.idle
+            or self._scopes
+            or (self._world is not None and link.world is not self._world())
+        ):
             return None
         reads, writes = link.reads, link.writes
         reads.append(ticket)
@@ -239,8 +245,7 @@ class Core:
         if reads[0] is ticket and writes[0] is ticket and not link.poller.poll(0):
             link.idle = False
             return link
-        reads.remove(ticket)
-        writes.remove(ticket)
+        self._leave(link, ticket)
         return None
 
     def _fits(self, link: Link, place: Link | Scope, bound: bool, reads: bool, sends: bool, eol: bytes | None) -> bool:
@@ -366,10 +371,13 @@ class Core:
         """
         closings = self._closings
         failures = 0
+        sent = False
         while True:
             link: Link | None = None
             place: Link | Scope | None = None
             try:
+                if failures > 1:
+                    await self._sleep(self.retry.pause(failures - 1, self._random()), deadline, closings)
                 if deadline == 0.0 and request is not None:
                     raise Expired
                 sends, reads = request is not None, take is not None
@@ -381,14 +389,15 @@ class Core:
                 return await self._exchange(link, request, take, wanted, deadline)
             except BaseException as exc:
                 error = self._failed(exc, name, link, request, wanted)
+                sent = sent or getattr(error, "request_sent", False)
                 failures += 1
                 if not idempotent or place is not link or not self._may_resend(error, failures):
+                    if sent:
+                        error.request_sent = True  # type: ignore[attr-defined]
                     raise error from error.__cause__
             finally:
                 if place is not None:
                     self._leave(place, ticket)
-            if failures > 1:
-                await self._sleep(self.retry.pause(failures - 1, self._random()), deadline, closings)
 
     def _may_resend(self, error: BaseException, failures: int) -> bool:
         """Whether an idempotent request that met this error may go out on a new link (contract R4)."""
@@ -415,8 +424,9 @@ class Core:
         while (reply := take(link.buffer, wanted)) is None:
             if (link.drained or take is anything) and (reply := self._unmet(link, take)) is not None:
                 break
+            self.waits += 1
             await link.more(deadline)
-        if link.paused:
+        if link.paused and len(link.buffer) < link.buffer.limit:
             link.resume()
         return reply
 
@@ -445,14 +455,14 @@ class Core:
             elif bound is not None and bound.link is not None:
                 place = bound.link
             else:
-                place = await self._healthy_link(ticket, deadline, closings)
+                place = await self._healthy_link(ticket, sends, deadline, closings)
             try:
                 if reads:
                     await self._turn(place.reads, ticket, deadline, closings, place.link)
                 if sends:
                     await self._turn(place.writes, ticket, deadline, closings, place.link)
                 self._check_open(closings)
-                fits = self._fits(place.link, place, bound is not None, reads, sends, eol)
+                fits = self._fits(place.link, place, bound is not None and bound.link is not None, reads, sends, eol)
             except BaseException:
                 self._leave(place, ticket)
                 raise
@@ -507,20 +517,32 @@ class Core:
 
     # Connecting.
 
-    async def _healthy_link(self, ticket: Any, deadline: float | None, closings: int) -> Link:
+    async def _healthy_link(self, ticket: Any, sends: bool, deadline: float | None, closings: int) -> Link:
         """Return the link, connecting if there is none; one that has ended serves a plain read once more (A8)."""
         link = self._link
-        if link is not None and link.world is not self._world():
+        if link is not None and self._world is not None and link.world is not self._world():
             link.drop(None)
             link = None
         if link is not None and not link.dropped:
             return link
         if not self.auto_reconnect:
             raise ConnectionClosedError("the object is not open: call open()")
-        return await self._connect(ticket, deadline, closings)
+        return await self._connect(ticket, deadline, closings, may_end=not sends)
 
-    async def _connect(self, ticket: Any, deadline: float | None, closings: int, must_be_new: bool = False) -> Link:
-        """Return a healthy link, made by whoever comes first through the gate (contract C4)."""
+    async def _connect(
+        self,
+        ticket: Any,
+        deadline: float | None,
+        closings: int,
+        must_be_new: bool = False,
+        may_end: bool = False,
+    ) -> Link:
+        """Return a healthy link, made by whoever comes first through the gate (contract C4).
+
+        Args:
+            must_be_new: raise if there is one already
+            may_end: a new link that ended at once will do as well, if it brought something to read
+        """
         try:
             await self._turn(self._gate, ticket, deadline, closings)
             link = self._link
@@ -532,14 +554,14 @@ class Core:
                 link.retire()
             bell = self._new_bell()
             try:
-                return await self._dial(bell, deadline, closings)
+                return await self._dial(bell, deadline, closings, may_end)
             finally:
                 self._close_bell(bell)
         finally:
             if ticket in self._gate:
                 self._gate.remove(ticket)
 
-    async def _dial(self, bell: Bell, deadline: float | None, closings: int) -> Link:
+    async def _dial(self, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
         """Attempt to connect as often as the retry policy and the deadline allow (contract R5, T2)."""
         failures = 0
         error: OSError | None = None
@@ -547,7 +569,7 @@ class Core:
             limit = self.connection_timeout
             attempt_deadline = earliest(deadline, None if limit is None else self._now() + limit)
             try:
-                return await self._attempt(bell, attempt_deadline, closings)
+                return await self._attempt(bell, attempt_deadline, closings, may_end)
             except (OSError, Expired) as exc:
                 self._check_open(closings)
                 error = self._connect_error(exc, error)
@@ -575,6 +597,7 @@ class Core:
     async def _sleep(self, pause: float, deadline: float | None, closings: int) -> None:
         bell = self._new_bell()
         try:
+            self._check_open(closings)  # a close() before that rang no bell
             await bell.wait(earliest(deadline, self._now() + pause))
         finally:
             self._close_bell(bell)
@@ -590,7 +613,8 @@ class Core:
         self._bells.remove(bell)
         bell.close()
 
-    async def _attempt(self, bell: Bell, deadline: float | None, closings: int) -> Link:
+    async def _attempt(self, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
+        self._check_open(closings)
         if deadline is not None and self._now() >= deadline:
             raise Expired
         addresses = await resolve(self._lookup, self.host, self.port, bell, deadline)
@@ -603,8 +627,10 @@ class Core:
             if self.on_connection_made is not None:
                 await self._greet(link, self.on_connection_made, bell, deadline)
                 self._check_open(closings)
-            if link.notice():
-                raise link.error()
+                may_end = False
+            if link.notice() and not (may_end and link.waiting()):
+                link.retire()
+                raise link.error(link.buffer.take_all())
             self._link = link
             self._check_open(closings)
         except BaseException as exc:
@@ -673,12 +699,12 @@ class Core:
     def _already_open(self) -> ConnectionClosedError:
         return ConnectionClosedError("the object is already open: close() it first, or just use it")
 
-    async def _open(self, ticket: Any, timeout: Timeout) -> None:
+    async def _open(self, ticket: Any, timeout: Timeout, must_be_new: bool = True) -> None:
         deadline = None if timeout is UNSET else self._deadline(timeout)
         try:
             if self._scope() is not None:
                 raise self._already_open()
-            await self._connect(ticket, deadline, self._closings, must_be_new=True)
+            await self._connect(ticket, deadline, self._closings, must_be_new)
         except BaseException as exc:
             error = self._failed(exc, "open", None, None, None)
             raise error from error.__cause__

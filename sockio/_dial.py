@@ -123,6 +123,7 @@ class Race:
         sock = None
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
+            self.connecting.append(sock)
             sock.setblocking(False)
             self._configure(sock)
             code = sock.connect_ex(address)
@@ -130,10 +131,9 @@ class Race:
                 raise OSError(code, f"{_text(code)}: {address[0]}")
         except OSError as exc:
             if sock is not None:
+                self.connecting.remove(sock)
                 sock.close()
             self._failures.append(exc)
-        else:
-            self.connecting.append(sock)
 
     def _is_connected(self, sock: socket.socket) -> bool:
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

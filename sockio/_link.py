@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Bytes received at a time: more would make the allocator ask the system for fresh pages on every read.
 CHUNK = 2**16
+#: Bytes asked for as long as no more ever came: memory for many costs more than a small reply.
+SMALL = 2**12
 #: Log level of the wire trace, below DEBUG: ``logging.getLogger("sockio.wire").setLevel(WIRE)`` switches it on.
 WIRE = 5
 
@@ -76,6 +79,7 @@ class Link:
         self.sock = sock
         self.buffer = Buffer(core.buffer_size)
         self.traced = False
+        self._ask = SMALL
         self.arrived = self.buffer.feed
         self.send: Callable[[bytes | memoryview], int] = sock.send
         self.reads: list[Any] = []
@@ -143,9 +147,11 @@ class Link:
         space = None if buffer.target is None else buffer.space()
         try:
             if space is None:
-                chunk = self.sock.recv(CHUNK)
+                chunk = self.sock.recv(self._ask)
                 size = len(chunk)
                 self.arrived(chunk)
+                if size == self._ask:
+                    self._ask = CHUNK
             else:
                 size = self.sock.recv_into(space)
                 buffer.filled(size)
@@ -190,9 +196,13 @@ class Link:
     def error_code(self) -> int:
         """Return what broke the connection, as the operating system knows it; 0: nothing."""
         try:
-            return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        except OSError:  # another thread has closed it
-            return 0
+            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not code:
+                self.sock.getpeername()
+            return code
+        except OSError as exc:
+            # It tells what broke only once, and somebody was faster. EBADF: another thread has closed it.
+            return 0 if exc.errno == errno.EBADF else errno.ECONNRESET
 
     def waiting(self) -> int:
         """How many bytes can be read without waiting."""
@@ -225,11 +235,21 @@ class Link:
 
     def retire(self) -> None:
         """Make room for the next link: hang up, but leave what has arrived to a stream that is bound to this one."""
-        if not self.reads:
-            while not self.drained and len(self.buffer) <= self.buffer.limit and self.receive():
-                pass
-        self.dropped = self.drained = True
+        self.drain()
+        self.dropped = True
         self.hang_up()
+
+    def forget(self) -> None:
+        """Throw away what has arrived, as much as the buffer holds at the most."""
+        while self.receive() and len(self.buffer) <= self.buffer.limit:
+            pass
+        self.buffer.clear()
+
+    def drain(self) -> None:
+        """Receive what has arrived, as far as the buffer goes, and nothing more."""
+        while not self.drained and len(self.buffer) <= self.buffer.limit and self.receive():
+            pass
+        self.drained = True
 
     def abandon(self) -> None:
         """Let go of the link without a word to the peer: it belongs to the parent process."""

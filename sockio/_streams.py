@@ -38,6 +38,7 @@ class Stream(Generic[C]):
         self._binding = Binding()
         self._pop = _nothing
         self._fruitless = 0
+        self._taken = 0
 
     def _framing(self) -> tuple[Take, Any]:
         raise NotImplementedError
@@ -57,6 +58,8 @@ class Stream(Generic[C]):
             try:
                 found = await tcp._perform(ticket, self._name, None, take, wanted, deadline, bound=self._binding)
             except LinkError as exc:
+                if self._binding.link is None:
+                    raise  # no connection, and no more attempts
                 if isinstance(exc, (ConnectionTimeoutError, ConnectionClosedError, LimitOverrunError)):
                     raise
                 if not self._reconnect:
@@ -75,6 +78,7 @@ class Stream(Generic[C]):
 
     def _handed_out(self, found: Any) -> bytes:
         message: bytes = found
+        self._taken += len(message)
         return message
 
 
@@ -89,7 +93,9 @@ class Lines(Stream[C]):
         return Buffer.cut_lines, self.tcp._eol(self.eol)
 
     def _handed_out(self, found: Any) -> bytes:
-        self._pop = found.popleft
+        lines, size = found
+        self._taken += size
+        self._pop = lines.popleft
         return self._pop()
 
 

@@ -65,7 +65,7 @@ class Ticket(BaseTicket):
         return not self.lock.locked()
 
     def finish(self) -> None:
-        if self._bells:
+        if self.bells:
             self.wake()
 
 

@@ -31,17 +31,17 @@ class Ticket:
 
     bell_class: ClassVar[type[Bell]]
     over = False
-    _bells: list[Bell] | None = None
+    bells: list[Bell] | None = None
 
     def finish(self) -> None:
         """The call is over."""
         self.over = True
-        if self._bells:
+        if self.bells:
             self.wake()
 
     def wake(self) -> None:
         """Let those who wait for this ticket look again."""
-        for bell in tuple(self._bells or ()):
+        for bell in tuple(self.bells or ()):
             bell.ring()
 
     async def wait(self, deadline: float | None) -> None:
@@ -51,7 +51,7 @@ class Ticket:
             Expired: the deadline passed first
         """
         bell = self.bell_class()
-        bells: list[Bell] = self.__dict__.setdefault("_bells", [])
+        bells: list[Bell] = self.__dict__.setdefault("bells", [])
         bells.append(bell)
         try:
             if not self.over and not await bell.wait(deadline):

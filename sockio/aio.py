@@ -125,13 +125,17 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         return reader
 
     async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             raise self.error()
-        self._transport.write(memoryview(data)[sent:])
+        transport.write(memoryview(data)[sent:])
         self.sent = True
         if self.traced:
             self.trace_sent(data[sent:])
-        while self._full and not self.drained:
+        while (transport.get_write_buffer_size() or transport.is_closing()) and not self.drained:
+            if not self._full:  # how it went is told at the end of the iteration: a failure, and by uvloop all
+                await asyncio.sleep(0)
+                continue
             self._writer = self._loop.create_future()
             self._write_deadline = deadline
             if deadline is not None and (self._timer is None or deadline < self._timer_at):
@@ -265,6 +269,8 @@ class TCP(AsyncTCP):
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(lambda: link, sock=sock)
+            if not self.no_delay:  # uvloop has switched it on
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         except BaseException:
             sock.close()
             raise

@@ -202,12 +202,18 @@ def configure_socket(sock, no_delay=True, tos=IPTOS_LOWDELAY, keep_alive=None):
         no_delay: send small segments at once
         tos: type of service (traffic class on IPv6); ``None`` leaves it alone
         keep_alive: what ``keep_alive_options`` returned
+
+    Raises:
+        ValueError: the operating system refuses a value
     """
 
     def set_option(level, name, value):
         # type: (str, str, int) -> None
         if hasattr(socket, level) and hasattr(socket, name):
-            sock.setsockopt(getattr(socket, level), getattr(socket, name), value)
+            try:
+                sock.setsockopt(getattr(socket, level), getattr(socket, name), value)
+            except (OverflowError, socket.error) as exc:
+                raise ValueError("{} can't be {!r}: {}; check tos and keep_alive".format(name, value, exc))
 
     if no_delay:
         set_option("IPPROTO_TCP", "TCP_NODELAY", 1)

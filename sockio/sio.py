@@ -56,6 +56,10 @@ _DONE: Any = _Done()
 class Link(BaseLink):
     """A link whose bytes are received by the thread that waits for them."""
 
+    def __init__(self, core: Core, sock: socket.socket) -> None:
+        super().__init__(core, sock)
+        self._caretaking = threading.Lock()
+
     def more(self, deadline: float | None) -> Any:
         if not self.poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
             raise Expired
@@ -81,10 +85,31 @@ class Link(BaseLink):
             pass
         self.release()
 
+    def retire(self) -> None:
+        self.dropped = True
+        self.release()
+
     def release(self) -> None:
         """Close the descriptor, unless a call is under way: when that one uses it, it could be another file's."""
-        if all(ticket.over for ticket in (*self.reads, *self.writes)):
-            self.sock.close()
+        with self._keeping_readers_out() as alone:
+            if alone and all(ticket.over for ticket in self.writes):
+                self.drain()
+                self.sock.close()
+
+    def forget(self) -> None:
+        with self._keeping_readers_out() as alone:
+            if alone:
+                super().forget()
+
+    @contextmanager
+    def _keeping_readers_out(self) -> Generator[bool]:
+        """Take the read turn for a moment, if it is free: whether it was."""
+        with self._caretaking, _ticket() as mine:
+            self.reads.append(mine)
+            try:
+                yield all(ticket is mine or ticket.over for ticket in self.reads)
+            finally:
+                self.reads.remove(mine)
 
 
 class TCP(Core):
@@ -119,7 +144,8 @@ class TCP(Core):
 
     def __enter__(self: S) -> S:
         if not self.connected():
-            self.open()
+            with _ticket() as ticket:
+                drive(self._open(ticket, UNSET, must_be_new=False))
         return self
 
     def __exit__(
@@ -190,7 +216,12 @@ class TCP(Core):
     ) -> bytes:
         """Send ``data`` and read a line, as one atomic request; see ``write`` and ``readline``."""
         return self._request(  # type: ignore[no-any-return]
-            "write_readline", payload(data), Buffer.take_until, self._eol(eol), timeout, idempotent
+            "write_readline",
+            payload(data),
+            Buffer.take_until,
+            self._eol(eol),
+            timeout,
+            idempotent,
         )
 
     def write_readlines(
@@ -205,7 +236,12 @@ class TCP(Core):
         """Send ``data`` and read ``n`` lines, as one atomic request; see ``write`` and ``readline``."""
         wanted = checked_size(n), self._eol(eol)
         return self._request(  # type: ignore[no-any-return]
-            "write_readlines", payload(data), Buffer.take_lines, wanted, timeout, idempotent
+            "write_readlines",
+            payload(data),
+            Buffer.take_lines,
+            wanted,
+            timeout,
+            idempotent,
         )
 
     def writelines_readlines(
@@ -263,15 +299,19 @@ class TCP(Core):
                     if reply is None:
                         reply = drive(self._reply(link, take, wanted, deadline))
                     link.settle()
+                    link.reads.remove(ticket)
+                    link.writes.remove(ticket)
+                    if link.dropped:
+                        link.release()
                     return reply
                 except BaseException as exc:
                     error = self._failed(exc, name, link, request, wanted)
-                    raise error from error.__cause__
-                finally:
                     self._leave(link, ticket)
+                    raise error from error.__cause__
         finally:
-            ticket.finish()
-            if link is not None and not link.reads and not link.writes:
+            if ticket.bells:
+                ticket.wake()
+            elif link is not None and not link.reads and not link.writes:
                 spare.append(ticket)  # nobody knows it any more
 
     async def _new_link_on(self, sock: socket.socket) -> Link:

@@ -14,6 +14,7 @@ import concurrent.futures
 import inspect
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,14 @@ import sockio.sio
 BOUND = 60.0
 
 Script = Generator[Any, Any, Any]
+
+
+def eventually(condition: Callable[[], object], bound: float = BOUND) -> None:
+    """Wait until the condition holds, for what nobody announces."""
+    give_up = time.monotonic() + bound
+    while not condition():
+        assert time.monotonic() < give_up, f"not within {bound} s: {inspect.getsource(condition)}"
+        time.sleep(0.001)
 
 
 class EndOfStream(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -61,6 +62,7 @@ def test_a_link_ends_once(dmm: Instrument, client: Client) -> None:
         link.end(EndOfLink("first"))
         link.end(EndOfLink("second", reset=True))
 
+    assert client.ask(b"*OPC?") == b"1\n"
     background.run(end_twice())
     assert client.read() == b""
     dmm.ledger.wait(lambda ledger: [entry.detail for entry in ledger.entries if entry.event == "closed"] == ["first"])
@@ -72,6 +74,41 @@ def test_send_puts_unsolicited_bytes_on_every_link(dmm: Instrument, connect: Con
     assert [client.readline() for client in clients] == 3 * [b"hello\n"]
     with pytest.raises(TypeError, match="data must be bytes, not 'hello'"):
         dmm.send("hello")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_send_to_a_link_that_ends_meanwhile_returns(dmm: Instrument, client: Client) -> None:
+    client.send(b"RAW? 1e12\n")
+    dmm.ledger.wait(lambda ledger: len(ledger.commands) == 1)
+    sending = threading.Thread(target=dmm.send, args=(b"hello\n",))
+    sending.start()
+    dmm.ledger.wait(lambda ledger: any(entry.detail.startswith("send") for entry in ledger.entries))
+    dmm.drop()
+    sending.join(5)
+    assert not sending.is_alive()
+
+
+def test_send_to_a_link_that_is_ending_sends_nothing(dmm: Instrument, client: Client) -> None:
+    async def end_and_send() -> None:
+        for link in dmm._links:
+            link.end(EndOfLink("end"))
+        await dmm._send(b"hello\n")
+
+    assert client.ask(b"*OPC?") == b"1\n"
+    background.run(end_and_send())
+    assert client.read() == b""
+
+
+def test_send_to_a_client_that_has_gone_ends_the_link(dmm: Instrument, client: Client) -> None:
+    dmm.pause_reading()
+    dmm.send(b"hello\n")
+    assert client.readline() == b"hello\n"
+    dmm.send(b"unread\n")
+    client.close()
+    dmm.send(b"hello\n")
+    dmm.send(b"hello\n")
+    dmm.ledger.wait(lambda ledger: ledger.open_links == [])
+    (closed,) = [entry for entry in dmm.ledger.entries if entry.event == "closed"]
+    assert closed.detail.startswith("lost: ")
 
 
 def test_send_gives_up_on_a_peer_that_takes_no_bytes(

@@ -16,18 +16,8 @@ OPTIONS = ("-p", "no:sockio_simulator", "-p", "simulator.pytest_plugin", "-W", "
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeini("[pytest]\nasyncio_mode = strict\nasyncio_default_fixture_loop_scope = function\n")
-    pytester.makepyfile(
-        conftest="""
-        import socket
-
-        def ask(instrument, message):
-            with socket.create_connection((instrument.host, instrument.port), timeout=10) as client:
-                client.sendall(message + b"\\n")
-                return client.makefile("rb").readline()
-        """
-    )
     return pytester
 
 
@@ -35,11 +25,12 @@ def test_plain_and_async_tests_get_fresh_instruments(project: pytest.Pytester) -
     project.makepyfile(
         """
         import asyncio
+        import socket
+
         import pytest
         from simulator import Cut
 
         def ask(instrument, message):
-            import socket
             with socket.create_connection((instrument.host, instrument.port), timeout=10) as client:
                 client.sendall(message + b"\\n")
                 with client.makefile("rb") as file:

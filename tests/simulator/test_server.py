@@ -224,6 +224,7 @@ def test_a_stream_that_nobody_reads_is_made_no_further_and_leaves_other_links_al
     with Instrument(Endless()) as instrument:
         greedy, other = connect(instrument), connect(instrument)
         greedy.send(b"go\n")
+        instrument.ledger.wait(lambda ledger: ledger.count(b"go") == 1)
         before, now = -1, 0
         while before != now:
             before, now = now, int(other.ask(b"made"))

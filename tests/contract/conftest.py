@@ -1,0 +1,26 @@
+"""What the chapters of the contract share."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.peers import Names, Peer
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    """A peer that is a bare socket."""
+    with Peer() as peer:
+        yield peer
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    """Host names that the test makes up."""
+    names = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
+    yield names
+    names.answering.set()
