@@ -113,6 +113,8 @@ class Core:
         for callback in (on_connection_made, on_connection_lost, on_eof_received):
             if callback is not None and not callable(callback):
                 raise TypeError(f"a connection event callback must be callable, not {callback!r}")
+        if tos is not None and checked_size(tos, "tos") > 255:
+            raise ValueError(f"tos must be at most 255, not {tos}")
         for limit, name in ((timeout, "timeout"), (connection_timeout, "connection_timeout")):
             if limit is not None:
                 seconds(limit, name)
@@ -161,8 +163,8 @@ class Core:
     async def _finish_callback(self, result: Any, bell: Bell, deadline: float | None) -> None:
         """Wait for what ``on_connection_made`` returned, if it can be waited for; a ring or the deadline cancel it."""
 
-    def _start_callback(self, context: Context, callback: Callable[..., Any], *args: object) -> None:
-        """Run an event callback soon, in that context, where it can do no harm."""
+    def _start_callback(self, link: Link, context: Context, callback: Callable[..., Any], *args: object) -> None:
+        """Run a callback about that link soon, in that context, where it can do no harm."""
         raise NotImplementedError
 
     def _incomplete(self, name: str, error: ConnectionEOFError, wanted: Any) -> ConnectionEOFError:
@@ -334,7 +336,7 @@ class Core:
             if type(error) is ConnectionEOFError:
                 error = self._incomplete(name, error, wanted)
             error.request_sent = sent
-            error.args = (f"{where}: {error}{_advice(error)}",)
+            error.args = (f"{where}: {error}{self._advice(error)}",)
             if error is not exc and error.__cause__ is None:
                 error.__cause__ = exc if isinstance(exc, OSError) else exc.__cause__
         if link is not None and (
@@ -343,6 +345,15 @@ class Core:
         ):
             link.drop(given_up(error, name))
         return error
+
+    def _advice(self, error: LinkError) -> str:
+        """Return the end of a message: what there was of the reply, and what to do."""
+        found = f" after {error.partial[:60]!r} (see .partial)" if error.partial else ""
+        if isinstance(error, (ConnectionEOFError, ConnectionLostError)):
+            return found + (
+                ": the next call connects again" if self.auto_reconnect else ": call open() to connect again"
+            )
+        return found
 
     # The waiting of a call.
 
@@ -492,7 +503,7 @@ class Core:
 
     def _check_open(self, closings: int) -> None:
         if self._closings != closings:
-            raise ConnectionClosedError("the object was closed meanwhile")
+            raise ConnectionClosedError("the object was closed meanwhile: check who called close()")
 
     def _leave(self, place: Link | Scope, ticket: Any) -> None:
         """Give the turns back."""
@@ -575,8 +586,10 @@ class Core:
                 error = self._connect_error(exc, error)
             failures += 1
             self._log.debug("connection attempt %d failed: %s", failures, error)
-            if not self.retry.allows(failures) or (deadline is not None and self._now() >= deadline):
+            if not self.retry.allows(failures):
                 raise error
+            if deadline is not None and self._now() >= deadline:
+                raise error if isinstance(error, ConnectionTimeoutError) else self._connect_error(Expired(), error)
             pause = self.retry.pause(failures, self._random())
             await bell.wait(earliest(deadline, self._now() + pause))
             self._check_open(closings)
@@ -718,7 +731,6 @@ class Core:
         for link in links:
             link.closed = True
             link.drop(None)
-        self._link = None
         for bell in tuple(self._bells):
             bell.ring_from_thread()
         places: list[Link | Scope] = [*links, *self._scopes]
@@ -739,7 +751,7 @@ class Core:
             if callback is not None:
                 context = copy_context()
                 context.run(current_scope.set, None)
-                self._start_callback(context, callback, *args)
+                self._start_callback(link, context, callback, *args)
 
     def _after_fork(self) -> None:
         """Begin anew in a child process; the link is the parent's (contract F3)."""
@@ -763,12 +775,6 @@ def given_up(exc: BaseException, name: str) -> Exception:
         return exc
     reason = "its time was up" if isinstance(exc, Expired) else type(exc).__name__
     return ConnectionClosedError(f"{name} was given up in the middle: {reason}")
-
-
-def _advice(error: LinkError) -> str:
-    if error.partial:
-        return f" after {error.partial[:60]!r} (see .partial)"
-    return ""
 
 
 _objects: weakref.WeakSet[Core] = weakref.WeakSet()

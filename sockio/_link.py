@@ -223,15 +223,15 @@ class Link:
 
     def drop(self, cause: BaseException | None) -> None:
         """End the link from this side."""
+        core = self.core()
+        if core is not None and core._link is self:
+            core._link = None  # first of all: as soon as the rest shows, another thread may make the next link
         self.void = self.dropped = self.drained = True
         self.end(cause)
         self.buffer.forget_lines()
         self.hang_up()
         for ticket in (*self.reads, *self.writes):
             ticket.wake()
-        core = self.core()
-        if core is not None and core._link is self:
-            core._link = None
 
     def retire(self) -> None:
         """Make room for the next link: hang up, but leave what has arrived to a stream that is bound to this one."""
@@ -261,7 +261,7 @@ class Link:
     def error(self, partial: bytes = b"") -> LinkError:
         """Return what a call that needs this link raises now that it has ended."""
         if self.closed:
-            return ConnectionClosedError("the object was closed meanwhile")
+            return ConnectionClosedError("the object was closed meanwhile: check who called close()")
         if self.cause is None:
             return ConnectionEOFError("the peer ended the link", partial)
         error = ConnectionLostError(f"the link was lost: {self.cause}", partial)

@@ -115,7 +115,7 @@ class Watcher:
     def watch(self, link: Link) -> None:
         """Tell ``link`` when it has ended."""
         number = link.sock.fileno()
-        self._links[number] = weakref.ref(link, lambda _: self._links.pop(number, None))
+        self._links[number] = weakref.ref(link)  # stays until the number is used again
         if self._epoll is not None:
             self._epoll.register(number, select.EPOLLRDHUP | select.EPOLLET)
 
@@ -127,13 +127,12 @@ class Watcher:
                 time.sleep(0.05)
                 numbers = list(self._links)
             for number in numbers:
-                link = self._links.get(number, _no_link)()
-                if link is not None:
-                    link.notice()
+                self._look_at(number)
 
-
-def _no_link() -> None:
-    return None
+    def _look_at(self, number: int) -> None:
+        link = self._links[number]()
+        if link is not None:
+            link.notice()
 
 
 class Callbacks:

@@ -291,10 +291,10 @@ class TCP(AsyncTCP):
         finally:
             task.cancel()
 
-    def _start_callback(self, context: Context, callback: Callable[..., Any], *args: object) -> None:
-        loop = _running_loop()
-        if loop is not None:  # else nobody is left to be told
-            loop.call_soon(self._run_callback, callback, args, context=context)
+    def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
+        loop = _running_loop() or cast(Link, link).world
+        if not loop.is_closed():  # else nobody is left to be told
+            loop.call_soon_threadsafe(self._run_callback, callback, args, context=context)
 
     def _run_callback(self, callback: Callable[..., Any], args: tuple[object, ...]) -> None:
         async def finish(result: Any) -> None:

@@ -157,8 +157,8 @@ def checked_port(port):
         ValueError: outside 1 to 65535
     """
     try:
-        number = int(port)
-    except (TypeError, ValueError):
+        number = int(str(port))
+    except ValueError:
         raise TypeError("port must be a number from 1 to 65535, not {!r}".format(port))
     if not 0 < number < 65536:
         raise ValueError("port must be from 1 to 65535, not {!r}".format(port))
@@ -166,7 +166,7 @@ def checked_port(port):
 
 
 def keep_alive_options(keep_alive):
-    # type: (_t.Union[bool, int, _t.Dict[str, int], None]) -> _t.Optional[_t.Dict[str, int]]
+    # type: (_t.Any) -> _t.Optional[_t.Dict[str, int]]
     """Return the full keep-alive settings that ``keep_alive`` stands for.
 
     Args:
@@ -188,7 +188,7 @@ def keep_alive_options(keep_alive):
     for name, value in settings:
         if name not in DFT_KEEP_ALIVE:
             raise ValueError("keep_alive: unknown name {!r}; use {}".format(name, ", ".join(sorted(DFT_KEEP_ALIVE))))
-        if not value >= (name != "active"):
+        if not isinstance(value, int) or value < (name != "active"):
             raise ValueError("keep_alive: {} must be a positive whole number, not {!r}".format(name, value))
     return dict(DFT_KEEP_ALIVE, **dict(settings))
 

@@ -316,14 +316,13 @@ class TCP(Core):
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)
-        if self.on_eof_received is not None or self.on_connection_lost is not None:
-            _watcher().watch(link)
+        _watcher().watch(link)
         return link
 
     async def _finish_callback(self, result: Any, bell: Any, deadline: float | None) -> None:
         pass
 
-    def _start_callback(self, context: Context, callback: Callable[..., Any], *args: object) -> None:
+    def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
         self._callbacks.start(context, callback, *args)
 
     def _after_fork(self) -> None:

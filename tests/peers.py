@@ -44,10 +44,10 @@ class Peer:
 def send_in_pieces(other_end: socket.socket, sock: Sock, *pieces: bytes) -> None:
     """Send the pieces to ``sock``, each when the one before was read."""
     other_end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    link = sock.raw._link
     for piece in pieces:
         other_end.sendall(piece)
-        link = sock.raw._link
-        eventually(lambda link=link: link.ended or not pending(link.sock))
+        eventually(lambda: link.ended or not pending(link.sock))
 
 
 def received(sock: socket.socket, size: int) -> bytes:

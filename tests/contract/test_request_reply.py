@@ -326,7 +326,6 @@ def test_an_overlong_line_costs_little_more_memory_than_buffer_size(flavour: Fla
     finally:
         tracemalloc.stop()
     assert isinstance(error, LimitOverrunError)
-    print("peak - limit", peak - limit)
     assert peak < limit + limit // 8 + 2**18  # a bytearray grows by an eighth more than it needs
 
 
