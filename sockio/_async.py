@@ -260,14 +260,13 @@ class _Steps(Stream[AsyncTCP]):
         return self
 
     async def __anext__(self) -> bytes:
-        try:
-            message = self._pop()
-        except IndexError:
-            message = await self._next()
-        if monotonic() > self._until:
+        if monotonic() > self._until:  # before a message is taken: a cancellation here loses none
             await self.tcp._checkpoint()
             self._until = monotonic() + 0.001
-        return message
+        try:
+            return self._pop()
+        except IndexError:
+            return await self._next()
 
     async def _next(self) -> bytes:
         ticket = self.tcp._ticket_class()

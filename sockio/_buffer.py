@@ -21,6 +21,13 @@ LARGE = 2**18
 WINDOW = 2**10, 2**16
 
 
+class _Memory(io.BytesIO):
+    """Memory that is writable now, and handed out as bytes without a copy in the end."""
+
+    def close(self) -> None:
+        """Nothing: the garbage collector calls this while ``Buffer.target`` is still alive, and prints what it raises."""
+
+
 class Buffer:
     """The bytes of one link that arrived and were not taken yet.
 
@@ -132,6 +139,7 @@ class Buffer:
             end = data.find(separator)
             if 0 <= end == len(data) - len(separator) and end <= self.limit:
                 self.data = b""
+                self._sought = None
                 return data
         else:
             self._gather()
@@ -197,8 +205,7 @@ class Buffer:
         self._filled += size
 
     def _receive_in_place(self, size: int) -> None:
-        # A BytesIO hands out its memory: writable now, and as bytes without a copy in the end.
-        self._store = io.BytesIO(bytes(size))
+        self._store = _Memory(bytes(size))
         self.target = self._store.getbuffer()
         rest = self._cut(len(self.data))
         self.target[: len(rest)] = rest
@@ -225,7 +232,7 @@ class Buffer:
         """Where the count-th line ends. An unfinished search goes on later where it stopped."""
         data = self.data
         size = len(separator)
-        if self._sought is separator:
+        if self._sought is separator and self._found < count:
             seen, begin, found = self._seen, self._begin, self._found
         else:
             seen = begin = self._start

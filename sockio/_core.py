@@ -205,10 +205,11 @@ class Core:
 
     def __del__(self) -> None:
         link = self._link
-        if link is not None and not link.ended:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         if link is not None:
+            forgotten, name = not link.ended, repr(self)
             link.hang_up()
+            if forgotten:
+                warnings.warn(f"unclosed {name}", ResourceWarning, stacklevel=2, source=self)
 
     # The rules of a call.
 
@@ -571,6 +572,7 @@ class Core:
         finally:
             if ticket in self._gate:
                 self._gate.remove(ticket)
+                ticket.wake()  # the next one needn't wait for the end of this call
 
     async def _dial(self, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
         """Attempt to connect as often as the retry policy and the deadline allow (contract R5, T2)."""
@@ -754,10 +756,11 @@ class Core:
                 self._start_callback(link, context, callback, *args)
 
     def _after_fork(self) -> None:
-        """Begin anew in a child process; the link is the parent's (contract F3)."""
-        link, self._link = self._link, None
-        if link is not None:
-            link.abandon()
+        """Begin anew in a child process; the links are the parent's (contract F3)."""
+        for link in (self._link, self._new_link):
+            if link is not None:
+                link.abandon()
+        self._link = self._new_link = None
         self._gate = []
         self._bells = []
         self._scopes = []

@@ -101,9 +101,9 @@ def to_end(_buffer: Buffer, _nothing: None) -> None:
     """The framing of ``read(-1)``: complete only when the link ends."""
 
 
-def anything(buffer: Buffer, _nothing: None) -> bytes:
+def anything(buffer: Buffer, _nothing: None) -> bytes | None:
     """The framing of ``readbuffer``: whatever is there."""
-    return buffer.take_all()
+    return buffer.take_all() or None
 
 
 def reading(n: int) -> tuple[Take, Any]:

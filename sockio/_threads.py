@@ -141,11 +141,12 @@ class Callbacks:
     They start in the order of their events, as long as each returns within 50 ms.
     """
 
-    _last: threading.Thread | None = None
+    def __init__(self) -> None:
+        self._last: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     def start(self, context: Context, callback: Callable[..., Any], *args: object) -> None:
         """Run ``callback(*args)`` soon."""
-        before = self._last
 
         def run() -> None:
             if before is not None:
@@ -155,5 +156,8 @@ class Callbacks:
             except Exception:
                 log.exception("connection event callback failed: %r", callback)
 
-        self._last = threading.Thread(target=run, name="sockio callback", daemon=True)
-        self._last.start()
+        thread = threading.Thread(target=run, name="sockio callback", daemon=True)
+        with self._starting:  # another thread joins only what has been started
+            before = self._last
+            thread.start()
+            self._last = thread

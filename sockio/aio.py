@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -170,9 +171,10 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         except RuntimeError:
             pass  # the loop is closed
         self.sock.close()
-        with warnings.catch_warnings():  # a transport can't be closed without its loop
-            warnings.simplefilter("ignore", ResourceWarning)
-            del transport
+        if not sys.is_finalizing():
+            with warnings.catch_warnings():  # a transport can't be closed without its loop
+                warnings.simplefilter("ignore", ResourceWarning)
+                del transport
 
     def _wake(self) -> None:
         for waiter in (self._reader, self._writer):
@@ -292,7 +294,7 @@ class TCP(AsyncTCP):
             task.cancel()
 
     def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
-        loop = _running_loop() or cast(Link, link).world
+        loop = _running_loop() or cast(Link, link)._loop
         if not loop.is_closed():  # else nobody is left to be told
             loop.call_soon_threadsafe(self._run_callback, callback, args, context=context)
 

@@ -29,7 +29,7 @@ class Conformance:
         self._holes: list[str] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Note what each test verifies: the clauses it is marked with, in the flavour it runs in."""
+        """Note what each test verifies: the clauses it is marked with, in the flavour it runs in; choose by clause."""
         known = applicability()
         for item in items:
             clauses = [clause for mark in item.iter_markers("clause") for clause in mark.args]
@@ -40,6 +40,10 @@ class Conformance:
             flavour = parameters.get("flavour")
             names = [flavour.name] if flavour is not None else [mark.args[0] for mark in item.iter_markers("flavours")]
             self._verifies[item.nodeid] = [(clause, name) for clause in clauses for name in names]
+        if (wanted := self._config.getoption("clause")) is not None:
+            chosen = [item for item in items if any(wanted in mark.args for mark in item.iter_markers("clause"))]
+            self._config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+            items[:] = chosen
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what passed."""
@@ -78,7 +82,9 @@ class Conformance:
     def _is_full(self) -> bool:
         """Whether every test was asked for: no selection, one process."""
         option = self._config.option
-        selected = option.keyword or option.markexpr or self._config.getoption("lf", False) or option.deselect
+        selected = (
+            option.keyword or option.markexpr or option.clause or self._config.getoption("lf", False) or option.deselect
+        )
         given = [argument for argument in self._config.invocation_params.args if not str(argument).startswith("-")]
         paths = [argument for argument in given if Path(str(argument).split("::")[0]).exists()]
         parallel = getattr(option, "numprocesses", None) or hasattr(self._config, "workerinput")

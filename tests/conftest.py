@@ -10,6 +10,11 @@ from tests.conformance import Conformance
 from tests.flavours import FLAVOURS, Flavour
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests be chosen by clause."""
+    parser.addoption("--clause", metavar="CLAUSE", help="run only the tests of this clause of docs/contract.md")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the conformance table."""
     config.pluginmanager.register(Conformance(config), "sockio-conformance")

@@ -1,0 +1,767 @@
+"""Chapter F of the contract: lifetime."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import sockio
+import sockio.aio
+import sockio.sio
+from simulator import Instrument
+from tests.clauses import clause, flavours
+from tests.flavours import BOUND, FLAVOURS, Flavour, Script, eventually
+
+SOCKIO = str(Path(sockio.__file__).parent)
+ROOT = Path(SOCKIO).parent
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+AIO = [flavour for flavour in FLAVOURS if flavour.name == "aio"]
+
+
+def python(program: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """Start a Python program, with warnings shown."""
+    command = [sys.executable, "-X", "dev", "-W", "always", "-c", textwrap.dedent(program), *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def outcome(process: subprocess.Popen[str]) -> str:
+    """Return what a program that ends in order has printed; whatever it complained of fails the test."""
+    with process:
+        output, complaints = process.communicate(timeout=BOUND)
+    assert (process.returncode, complaints) == (0, "")
+    return output
+
+
+# F1
+
+
+@clause("F1")
+def test_a_dropped_object_closes_its_socket_and_warns(flavour: Flavour, instrument: Instrument) -> None:
+    def script() -> Script:
+        raw = flavour.module.TCP(instrument.host, instrument.port)
+        yield raw.write_readline(b"*IDN?\n")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        flavour.start(script).result()
+        flavour.call(gc.collect)
+        eventually(lambda: caught)
+    instrument.ledger.wait(lambda ledger: not ledger.open_links)
+    (warning,) = caught
+    assert warning.category is ResourceWarning
+    assert f"{instrument.host}:{instrument.port}" in str(warning.message)
+
+
+@clause("F1")
+def test_an_object_that_was_closed_or_never_open_drops_without_a_warning(
+    flavour: Flavour, instrument: Instrument
+) -> None:
+    def script() -> Script:
+        flavour.module.TCP(instrument.host, instrument.port)
+        raw = flavour.module.TCP(instrument.host, instrument.port)
+        yield raw.write_readline(b"*IDN?\n")
+        yield raw.close()
+
+    flavour.start(script).result()
+    flavour.call(gc.collect)
+
+
+@clause("F1")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_dropped_object_closes_its_socket_even_if_the_warning_is_an_error(
+    flavour: Flavour, instrument: Instrument
+) -> None:
+    def script() -> Script:
+        raw = flavour.module.TCP(instrument.host, instrument.port)
+        yield raw.write_readline(b"*IDN?\n")
+
+    flavour.start(script).result()
+    flavour.call(gc.collect)
+    instrument.ledger.wait(lambda ledger: ledger.links and not ledger.open_links)
+
+
+@clause("F1")
+@pytest.mark.parametrize("arguments", [(), ("127.0.0.1",), ("", 1), ("127.0.0.1", -1), (None, 1), (1, 2, 3, 4, 5)])
+def test_an_object_that_could_not_be_made_drops_in_silence(flavour: Flavour, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises((TypeError, ValueError, NotImplementedError)):
+        flavour.call(flavour.module.TCP, *arguments)
+    gc.collect()
+
+
+@clause("F1")
+@flavours("sio")
+def test_nothing_but_the_warning_is_printed_when_the_interpreter_exits_with_an_open_object_sio(
+    instrument: Instrument,
+) -> None:
+    program = """
+        import sys
+        from sockio.sio import TCP
+        sock = TCP("127.0.0.1", int(sys.argv[1]), on_connection_lost=print, on_eof_received=print)
+        sock.cycle = sock
+        sock.write_readline(b"*IDN?\\n")
+    """
+    only_resource_warnings(python(program, instrument.port))
+
+
+@clause("F1")
+@flavours("aio")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("closed", [True, False], ids=["loop closed", "loop left open"])
+def test_nothing_but_the_warning_is_printed_when_the_interpreter_exits_with_an_open_object_aio(
+    instrument: Instrument, loop: str, closed: bool
+) -> None:
+    program = """
+        import importlib, sys
+        from sockio.aio import TCP
+        loop = importlib.import_module(sys.argv[2]).new_event_loop()
+        async def main():
+            global sock
+            sock = TCP("127.0.0.1", int(sys.argv[1]), on_connection_lost=print, on_eof_received=print)
+            sock.cycle = sock
+            await sock.write_readline(b"*IDN?\\n")
+        loop.run_until_complete(main())
+        if sys.argv[3] == "True":
+            loop.close()
+    """
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    only_resource_warnings(python(program, instrument.port, loop, closed))
+
+
+def only_resource_warnings(process: subprocess.Popen[str]) -> None:
+    with process:
+        output, complaints = process.communicate(timeout=BOUND)
+    assert process.returncode == 0, complaints
+    assert output == ""
+    assert "ResourceWarning: unclosed <sockio." in complaints
+    assert not re.search("Exception ignored in: .*(Core|sockio)", complaints), complaints
+
+
+# F2
+
+
+class Peer:
+    """A server that answers one request a link, as fast as it can, and then ends the link in one of three ways."""
+
+    def __init__(self) -> None:
+        self.ending = "close"
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                link, _ = self._listening.accept()
+            except OSError:
+                return
+            with link:
+                while link.recv(100):
+                    link.send(b"!\n")
+                    if self.ending == "reset":
+                        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    if self.ending != "close":
+                        break
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(BOUND)
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    peer = Peer()
+    yield peer
+    peer.close()
+
+
+@clause("F2")
+@linux
+def test_nothing_leaks_over_ten_thousand_reconnects(flavour: Flavour, peer: Peer) -> None:
+    sock = flavour.tcp("127.0.0.1", peer.port, on_connection_lost=lambda _: None)
+
+    def reconnect(times: int) -> Script:
+        for _ in range(times):
+            assert (yield sock.raw.write_readline(b"?\n")) == b"!\n"
+            if peer.ending == "close":
+                yield sock.raw.close()
+            else:
+                while sock.raw.connected():
+                    time.sleep(0)
+
+    def in_use() -> tuple[int, int, int]:
+        tasks = flavour.call(lambda: len(asyncio.all_tasks())) if flavour.name == "aio" else 0
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), tasks
+
+    def blocks() -> int:
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    for peer.ending in ("close", "peer", "reset"):
+        flavour.start(reconnect, 100).result()
+    usual, memory = in_use(), blocks()
+    for peer.ending in ("close", "peer", "reset"):
+        flavour.start(reconnect, 3400).result(2 * BOUND)
+    eventually(lambda: in_use() == usual, 10)
+    assert blocks() - memory < 2000
+    assert sock.connection_counter == 10_500
+
+
+# F3
+
+
+FORK = """
+    import json, os, sys, threading, warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # a thread (the watcher) runs while this program forks
+
+    def say(*what):
+        os.write(1, (" ".join(map(str, what)) + "\\n").encode())
+
+    port = int(sys.argv[1])
+"""
+
+
+@clause("F3")
+@flavours("sio")
+@forks
+def test_after_fork_parent_and_child_have_a_link_each_sio(instrument: Instrument) -> None:
+    program = """
+    from sockio.sio import TCP
+    lost = threading.Event()
+    sock = TCP("127.0.0.1", port, timeout=30, on_connection_lost=lambda cause: lost.set())
+    sock.write_readline(b"ECHO? before\\n")
+    waiting = threading.Thread(target=lambda: say("parent", sock.write_readline(b"DELAY? 0.3\\n")))
+    waiting.start()
+    while not sock._link.reads:
+        pass
+    child = os.fork()
+    if not child:
+        say("child", sock.write_readline(b"ECHO? child\\n"), sock.connection_counter)
+        sys.stdin.readline()
+        say("child", lost.wait(30))
+        say("child", sock.write_readline(b"ECHO? child\\n"), sock.connection_counter)
+        sock.close()
+        os._exit(0)
+    waiting.join()
+    say("parent", sock.write_readline(b"ECHO? parent\\n"), sock.connection_counter)
+    sock.close()
+    say("parent closed")
+    os.waitpid(child, 0)
+    """
+    check_fork(instrument, program)
+
+
+@clause("F3")
+@flavours("aio")
+@forks
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_after_fork_parent_and_child_have_a_link_each_aio(instrument: Instrument, loop: str) -> None:
+    pytest.importorskip(loop)
+    program = f"""
+    import asyncio
+    from {loop} import new_event_loop
+    from sockio.aio import TCP
+    loop = new_event_loop()
+    lost = []
+    sock = TCP("127.0.0.1", port, timeout=30, on_connection_lost=lost.append)
+    loop.run_until_complete(sock.write_readline(b"ECHO? before\\n"))
+    child = os.fork()
+    if not child:
+        loop = new_event_loop()
+        async def until_lost():
+            while not lost:
+                await asyncio.sleep(0.01)
+        reply = loop.run_until_complete(sock.write_readline(b"ECHO? child\\n"))
+        say("child", reply, sock.connection_counter)
+        sys.stdin.readline()
+        loop.run_until_complete(until_lost())
+        say("child", True)
+        reply = loop.run_until_complete(sock.write_readline(b"ECHO? child\\n"))
+        say("child", reply, sock.connection_counter)
+        loop.run_until_complete(sock.close())
+        os._exit(0)
+    say("parent", loop.run_until_complete(sock.write_readline(b"DELAY? 0.3\\n")))
+    say("parent", loop.run_until_complete(sock.write_readline(b"ECHO? parent\\n")), sock.connection_counter)
+    loop.run_until_complete(sock.close())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    say("parent closed")
+    os.waitpid(child, 0)
+    """
+    check_fork(instrument, program)
+
+
+def check_fork(instrument: Instrument, program: str) -> None:
+    process = python(FORK + program, instrument.port, stdin=subprocess.PIPE)
+    instrument.ledger.wait(lambda ledger: ledger.links == [1, 2], BOUND)
+    instrument.ledger.wait(lambda ledger: ledger.open_links == [2], BOUND)  # the child holds no copy of the parent's
+    instrument.drop()
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    lines = outcome(process).splitlines()
+    parent = [line for line in lines if line.startswith("parent")]
+    child = [line for line in lines if line.startswith("child")]
+    assert parent[0] == r"parent b'0.3\n'"
+    assert parent[1].startswith("parent b'parent,")
+    assert parent[1].endswith(" 1")
+    assert parent[2] == "parent closed"
+    assert child[0].startswith("child b'child,")
+    assert child[1] == "child True"
+    assert child[2].startswith("child b'child,")
+    opened = [entry.link for entry in instrument.ledger.entries if entry.command.startswith(b"ECHO? child")]
+    assert opened == [2, 3]
+    opened = [entry.link for entry in instrument.ledger.entries if entry.command == b"ECHO? parent"]
+    assert opened == [1]
+
+
+# F4
+
+
+@clause("F4")
+@flavours("aio")
+@pytest.mark.parametrize("variant", AIO)
+def test_an_object_used_in_a_second_loop_reconnects(variant: type[Any], instrument: Instrument) -> None:
+    lost: list[Any] = []
+    sock = sockio.aio.TCP(instrument.host, instrument.port, on_connection_lost=lost.append)
+
+    async def use() -> None:
+        assert (await sock.write_readline(b"ECHO? a\n")).startswith(b"a,")
+        await asyncio.gather(*(sock.write_readline(b"ECHO? b\n") for _ in range(3)))
+
+    async def finish() -> None:
+        await use()
+        await sock.close()
+        await asyncio.sleep(0)
+
+    for work in (use, use, finish):
+        loop = variant().new_loop()
+        try:
+            loop.run_until_complete(work())
+        finally:
+            loop.close()
+    assert instrument.ledger.links == [1, 2, 3]
+    assert lost == [None, None, None]
+    instrument.ledger.wait(lambda ledger: not ledger.open_links)
+
+
+@clause("F4")
+@flavours("aio")
+@pytest.mark.parametrize("variant", AIO)
+def test_a_call_that_a_dead_loop_left_behind_holds_up_nobody(variant: type[Any], instrument: Instrument) -> None:
+    sock = sockio.aio.TCP(instrument.host, instrument.port)
+
+    async def begin() -> None:
+        tasks.append(asyncio.ensure_future(sock.readline()))
+        tasks.append(asyncio.ensure_future(sock.write_readline(b"*IDN?\n")))
+        await asyncio.sleep(0.01)
+
+    async def again() -> None:
+        assert await sock.write_readline(b"ECHO? a\n", timeout=BOUND) == b"a,1\n"
+        await sock.close()
+        await asyncio.sleep(0)
+
+    tasks: list[Any] = []
+    first, second = variant().new_loop(), variant().new_loop()
+    try:
+        first.run_until_complete(begin())
+        second.run_until_complete(again())
+        for task in tasks:
+            task.cancel()
+        first.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    finally:
+        first.close()
+        second.close()
+
+
+# F5
+
+
+WHERE = ["reading", "turn", "connecting", "resolving", "backing off", "callback"]
+
+INTERRUPTED = """
+    import json, os, sys, threading, time, socket
+    where, port = sys.argv[1], int(sys.argv[2])
+    from sockio.common import Retry
+    real = socket.getaddrinfo
+    def slow(host, *args, **options):
+        if not options.get("flags") and where == "resolving":
+            print("ready", flush=True)
+            time.sleep(3600)
+        return real(host, *args, **options)
+    socket.getaddrinfo = slow
+    retry = Retry(attempts=None, delay=3600) if where == "backing off" else Retry()
+    host = "nowhere.invalid" if where == "resolving" else "127.0.0.1"
+"""
+
+
+@clause("F5")
+@flavours("sio")
+@pytest.mark.parametrize("where", WHERE)
+def test_a_blocking_call_ends_at_once_with_keyboard_interrupt(instrument: Instrument, where: str) -> None:
+    program = (
+        INTERRUPTED
+        + """
+    from sockio.sio import TCP
+    greeting = [where == "callback"]
+    def greet():
+        if greeting.pop():
+            sock.write_readline(b"DELAY? 3600\\n")
+    sock = TCP(host, port, retry=retry, on_connection_made=greet if greeting[0] else None)
+    if where == "turn":
+        threading.Thread(target=sock.write_readline, args=(b"DELAY? 3600\\n",), daemon=True).start()
+        while not (sock._link and sock._link.reads):
+            time.sleep(0.001)
+    print("ready", flush=True)
+    try:
+        sock.write_readline(b"DELAY? 3600\\n")
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    sys.stdin.readline()
+    sock.host = "127.0.0.1"
+    if where == "turn":
+        sock.close()
+    greeting.append(False)
+    print(sock.write_readline(b"ECHO? again\\n", timeout=60))
+    sock.close()
+    """
+    )
+    check_interrupt(instrument, program, where)
+
+
+@clause("F5")
+@flavours("aio")
+@pytest.mark.parametrize("where", WHERE)
+def test_asyncio_run_ends_at_once_with_keyboard_interrupt(instrument: Instrument, where: str) -> None:
+    program = (
+        INTERRUPTED
+        + """
+    import asyncio
+    from sockio.aio import TCP
+    greeting = [where == "callback"]
+    async def greet():
+        if greeting.pop():
+            await sock.write_readline(b"DELAY? 3600\\n")
+    sock = TCP(host, port, retry=retry, on_connection_made=greet if greeting[0] else None)
+    async def main():
+        if where == "turn":
+            first = asyncio.create_task(sock.write_readline(b"DELAY? 3600\\n"))
+            await asyncio.sleep(0.01)
+        print("ready", flush=True)
+        await sock.write_readline(b"DELAY? 3600\\n")
+    async def again():
+        print(await sock.write_readline(b"ECHO? again\\n", timeout=60))
+        await sock.close()
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    sys.stdin.readline()
+    sock.host = "127.0.0.1"
+    greeting.append(False)
+    asyncio.run(again())
+    """
+    )
+    check_interrupt(instrument, program, where)
+
+
+def check_interrupt(instrument: Instrument, program: str, where: str) -> None:
+    if where == "connecting":
+        instrument.hang()
+    elif where == "backing off":
+        instrument.refuse()
+    process = python(program, where, instrument.port, stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    ready = 2 if where == "resolving" else 1
+    assert [process.stdout.readline() for _ in range(ready)] == ready * ["ready\n"]
+    if where in ("reading", "turn", "callback"):
+        instrument.ledger.wait(lambda ledger: ledger.commands, BOUND)
+    time.sleep(0.05)  # on its way into the wait; the interrupt must be right wherever it strikes
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "interrupted\n"
+    instrument.heal()
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert outcome(process) == "b'again,1\\n'\n"
+
+
+class Interrupter:
+    """Raises ``KeyboardInterrupt`` at the n-th point of this thread's way through sockio."""
+
+    def __init__(self, strikes_at: int) -> None:
+        self.left = strikes_at
+        self.struck_at: str | None = None
+
+    def __enter__(self) -> Interrupter:
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(SOCKIO):
+            return None
+        self.left -= 1
+        if self.left == 0:
+            self.struck_at = f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name} ({event})"
+            sys.settrace(None)
+            raise KeyboardInterrupt(self.struck_at)
+        return self._trace
+
+
+def interrupted_everywhere(call: Callable[[], Any]) -> Iterator[str]:
+    """Interrupt the call at each of its points in turn; yields each time, with the place."""
+    for point in range(1, 5000):
+        interrupter = Interrupter(point)
+        try:
+            with interrupter:
+                call()
+        except KeyboardInterrupt:
+            pass
+        if interrupter.struck_at is None:
+            return
+        yield interrupter.struck_at
+    raise AssertionError("the call has no end")
+
+
+@clause("F5", "A2")
+@flavours("sio")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("state", ["connected", "closed", "lost", "greeted", "timed"])
+def test_an_interrupt_at_any_point_of_a_call_leaves_the_object_usable(instrument: Instrument, state: str) -> None:
+    def greet() -> None:
+        if state == "greeted":
+            sock.write_readline(b"ECHO? hello\n")
+
+    sock = sockio.sio.TCP(instrument.host, instrument.port, on_connection_made=greet)
+    timeout = BOUND if state == "timed" else None
+
+    def prepare() -> None:
+        if state in ("closed", "greeted"):
+            sock.close()
+        elif state == "lost":
+            instrument.drop()
+
+    prepare()
+    count = 0
+    for count, place in enumerate(interrupted_everywhere(lambda: sock.write_readline(b"ECHO? x\n", timeout=timeout))):
+        reply = sock.write_readline(b"ECHO? %d\n" % count, timeout=BOUND)
+        assert reply.startswith(b"%d," % count), place
+        prepare()
+    sock.close()
+    assert count > 20
+
+
+@clause("F5", "A1")
+@flavours("sio")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("state", ["connected", "closed"])
+def test_an_interrupt_at_any_point_holds_up_no_thread_that_waits(instrument: Instrument, state: str) -> None:
+    sock = sockio.sio.TCP(instrument.host, instrument.port)
+    replies: list[bytes] = []
+
+    def other() -> None:
+        replies.append(sock.write_readline(b"ECHO? other\n", timeout=BOUND))
+
+    def call() -> None:
+        sock.write_readline(b"ECHO? x\n")
+
+    for place in interrupted_everywhere(call):
+        thread = threading.Thread(target=other)
+        thread.start()
+        reply = sock.write_readline(b"ECHO? mine\n", timeout=BOUND)
+        assert reply.startswith(b"mine,"), place
+        thread.join(BOUND)
+        assert replies.pop().startswith(b"other,"), place
+        if state == "closed":
+            sock.close()
+    sock.close()
+
+
+@clause("F5", "A6")
+@flavours("sio")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("state", ["connected", "closed"])
+def test_an_interrupt_at_any_point_of_a_transaction_leaves_the_object_usable(
+    instrument: Instrument, state: str
+) -> None:
+    sock = sockio.sio.TCP(instrument.host, instrument.port)
+
+    def call() -> None:
+        with sock.transaction():
+            sock.write_readline(b"ECHO? x\n")
+
+    for place in interrupted_everywhere(call):
+        assert sock.write_readline(b"ECHO? mine\n", timeout=BOUND).startswith(b"mine,"), place
+        with sock.transaction(timeout=BOUND):
+            assert sock.write_readline(b"ECHO? again\n").startswith(b"again,"), place
+        if state == "closed":
+            sock.close()
+    sock.close()
+
+
+@clause("F5", "S1")
+@flavours("sio")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_interrupt_at_any_point_of_a_plain_read_leaves_the_object_usable(instrument: Instrument) -> None:
+    sock = sockio.sio.TCP(instrument.host, instrument.port)
+
+    def call() -> None:
+        sock.write(b"DATA? 3\n")
+        sock.readline()
+        next(iter(sock))
+        sock.readexactly(16)
+
+    for place in interrupted_everywhere(call):
+        sock.close()
+        assert sock.write_readline(b"ECHO? mine\n", timeout=BOUND).startswith(b"mine,"), place
+    sock.close()
+
+
+@clause("F5", "A2")
+@flavours("aio")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("state", ["connected", "closed"])
+def test_an_interrupt_at_any_point_of_a_loop_leaves_the_object_usable(instrument: Instrument, state: str) -> None:
+    sock = sockio.aio.TCP(instrument.host, instrument.port)
+    loop = asyncio.SelectorEventLoop()
+
+    async def other() -> bytes:
+        return await sock.write_readline(b"ECHO? other\n", timeout=BOUND)
+
+    async def call() -> None:
+        await sock.write_readline(b"ECHO? x\n")
+
+    def run() -> None:
+        task = loop.create_task(call())
+        try:
+            loop.run_until_complete(task)
+        except BaseException:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt, ConnectionError):
+                loop.run_until_complete(task)
+            raise
+
+    try:
+        for place in interrupted_everywhere(run):
+            assert loop.run_until_complete(other()).startswith(b"other,"), place
+            if state == "closed":
+                loop.run_until_complete(sock.close())
+        loop.run_until_complete(sock.close())
+        loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        loop.close()
+
+
+# F6
+
+
+@clause("F6")
+@flavours("sio")
+@pytest.mark.parametrize("where", ["reading", "turn", "connecting", "resolving", "backing off"])
+def test_a_pending_call_does_not_hold_up_the_exit_of_the_interpreter_sio(instrument: Instrument, where: str) -> None:
+    program = (
+        INTERRUPTED
+        + """
+    from sockio.sio import TCP
+    sock = TCP(host, port, retry=retry)
+    for _ in range(1 + (where == "turn")):
+        threading.Thread(target=sock.write_readline, args=(b"DELAY? 3600\\n",), daemon=True).start()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    """
+    )
+    check_exit(instrument, program, where)
+
+
+@clause("F6")
+@flavours("aio")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("where", ["reading", "turn", "connecting", "resolving", "backing off"])
+def test_a_pending_call_holds_up_neither_the_end_of_the_loop_nor_the_exit(
+    instrument: Instrument, where: str, loop: str
+) -> None:
+    pytest.importorskip(loop)
+    program = (
+        INTERRUPTED
+        + f"""
+    import asyncio
+    from {loop} import run
+    from sockio.aio import TCP
+    async def main():
+        sock = TCP(host, port, retry=retry)
+        pending = [asyncio.create_task(sock.write_readline(b"DELAY? 3600\\n")) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        return pending
+    assert all(task.cancelled() for task in run(main()))
+    """
+    )
+    check_exit(instrument, program, where)
+
+
+@clause("F6", "T1")
+@flavours("sio")
+@flavours("aio")
+def test_a_slow_resolver_does_not_hold_up_the_exit_after_a_timeout(instrument: Instrument) -> None:
+    program = (
+        INTERRUPTED
+        + """
+    import asyncio
+    import sockio.aio, sockio.sio
+    from sockio.common import ConnectionTimeoutError
+    async def main():
+        await sockio.aio.TCP(host, port, timeout=0.1).write_readline(b"*IDN?\\n")
+    for call in (lambda: sockio.sio.TCP(host, port, timeout=0.1).open(timeout=0.1), lambda: asyncio.run(main())):
+        try:
+            call()
+        except ConnectionTimeoutError:
+            print("timed out")
+    """
+    )
+    assert outcome(python(program, "resolving", instrument.port)) == 2 * "ready\ntimed out\n"
+
+
+def check_exit(instrument: Instrument, program: str, where: str) -> None:
+    if where == "connecting":
+        instrument.hang()
+    elif where == "backing off":
+        instrument.refuse()
+    process = python(program, where, instrument.port, stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    ready = 2 if where == "resolving" else 1
+    assert [process.stdout.readline() for _ in range(ready)] == ready * ["ready\n"]
+    if where in ("reading", "turn"):
+        instrument.ledger.wait(lambda ledger: ledger.commands, BOUND)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    with process:
+        _, complaints = process.communicate(timeout=BOUND)
+    assert process.returncode == 0, complaints
+    assert "Traceback" not in complaints, complaints
