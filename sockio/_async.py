@@ -59,8 +59,10 @@ class AsyncTCP(Core):
             timeout: seconds to wait for the turn and the link; default: the object's
         """
         ticket = self._ticket_class()
+        around = self._scope() or self
         try:
-            with self._exclusively(await self._begin(ticket, timeout), ticket):
+            link = await self._begin(around, ticket, timeout)
+            with self._exclusively(around, ticket, link):
                 yield self
         finally:
             ticket.finish()
@@ -188,6 +190,10 @@ class AsyncTCP(Core):
             "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
         )
 
+    def reset_input_buffer(self) -> None:
+        """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
+        self._reset(self._ticket_class())
+
     def __aiter__(self) -> LineStream:
         return LineStream(self)
 
@@ -235,12 +241,14 @@ class AsyncTCP(Core):
             if reply is None:
                 reply = await self._reply(link, take, wanted, deadline)
             link.settle()
-            link.reads.remove(ticket)
-            link.writes.remove(ticket)
+            queues = self.queues
+            queues.reads.remove(ticket)
+            queues.writes.remove(ticket)
+            link.reader = link.writer = None
             return reply
         except BaseException as exc:
             error = self._failed(exc, name, link, request, wanted)
-            self._leave(link, ticket)
+            self._leave(self, ticket, link)
             raise error from error.__cause__
         finally:
             if ticket.bells:

@@ -25,7 +25,7 @@ class _Memory(io.BytesIO):
     """Memory that is writable now, and handed out as bytes without a copy in the end."""
 
     def close(self) -> None:
-        """Nothing: the garbage collector calls this while ``Buffer.target`` is still alive, and prints what it raises."""
+        """Do nothing: the garbage collector calls this while ``Buffer.target`` lives, and prints what it raises."""
 
 
 class Buffer:

@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 from ._dial import Address, Race, earliest, lookup, resolve
 from ._link import Link
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, seconds, terminator, to_end
-from ._turns import Bell, Expired, Scope, current_scope
+from ._turns import Bell, Expired, Queues, Scope, current_scope
 from .common import (
     DEFAULT_LIMIT,
     DFT_KEEP_ALIVE,
@@ -138,7 +138,7 @@ class Core:
         keep_alive_options(keep_alive)
         self._new_link: Link | None = None
         self._closings = 0
-        self._gate: list[Any] = []
+        self.queues = Queues()
         self._bells: list[Bell] = []
         self._scopes: list[Scope] = []
         self._log = log.getChild(f"TCP({host}:{port})")
@@ -190,14 +190,6 @@ class Core:
         link = self._visible_link()
         return 0 if link is None else link.waiting()
 
-    def reset_input_buffer(self) -> None:
-        """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
-        link = self._visible_link()
-        if link is not None and not link.reads:
-            link.forget()
-            if link.paused:
-                link.resume()
-
     def __repr__(self) -> str:
         link = self._link
         state = "closed" if link is None else "ended" if link.ended else "connected"
@@ -210,6 +202,19 @@ class Core:
             link.hang_up()
             if forgotten:
                 warnings.warn(f"unclosed {name}", ResourceWarning, stacklevel=2, source=self)
+
+    def _reset(self, ticket: Any) -> None:
+        """Forget what has arrived, if nobody is reading."""
+        link = self._visible_link()
+        reads = (self._scope() or self).queues.reads
+        if link is None or reads:
+            return
+        reads.append(ticket)
+        if reads[0] is ticket:
+            link.forget()
+            if link.paused:
+                link.resume()
+        reads.remove(ticket)
 
     # The rules of a call.
 
@@ -242,34 +247,44 @@ class Core:
             or (self._world is not None and link.world is not self._world())
         ):
             return None
-        reads, writes = link.reads, link.writes
+        reads, writes = self.queues.reads, self.queues.writes
+        if reads or writes:
+            return None
         reads.append(ticket)
         writes.append(ticket)
-        if reads[0] is ticket and writes[0] is ticket and not link.poller.poll(0):
-            link.idle = False
-            return link
-        self._leave(link, ticket)
+        if reads[0] is ticket and writes[0] is ticket:
+            link.reader = link.writer = ticket
+            if link.idle and not link.poller.poll(0):  # type: ignore[redundant-expr]  # another thread may have struck
+                link.idle = False
+                return link
+        self._leave(self, ticket, link)
         return None
 
-    def _fits(self, link: Link, place: Link | Scope, bound: bool, reads: bool, sends: bool, eol: bytes | None) -> bool:
+    def _fits(self, link: Link, free: bool, reads: bool, sends: bool, eol: bytes | None) -> bool:
         """Whether the call whose turn has come may go on on this link; False: it needs another one.
+
+        Args:
+            link: the one that there is
+            free: the call isn't bound to this link
+            reads, sends: what the call does
+            eol: what ends a whole message that may be discarded; None: nothing may
 
         Raises:
             LinkError: it can't have another one
         """
         if not link.dropped and ((sends and link.writing) or (reads and link.receiving)):
             link.drop(ConnectionClosedError("a call was torn off in the middle"))
-        if link.closed or (link.void and (bound or place is not link)):
+        if link.closed or (link.void and not free):
             raise link.error()
-        if place is link and link is not self._link and not bound:
-            return False  # it was dropped while the call waited for its turn
+        if free and link is not self._link:
+            return False  # it was lost while the call waited
         if not sends:
             return True
         if not link.notice() and eol is not None:
             self._look(link, eol)
         if not link.ended:
             return True
-        if place is not link:
+        if not free:
             raise link.error()
         if not self.auto_reconnect:
             error = link.error()
@@ -382,11 +397,13 @@ class Core:
             bound: keeps the link of the first step of a stream for the next ones
         """
         closings = self._closings
+        around = self._scope() or self
+        if isinstance(around, Scope):
+            deadline = earliest(deadline, around.deadline)
         failures = 0
         sent = False
         while True:
             link: Link | None = None
-            place: Link | Scope | None = None
             try:
                 if failures > 1:
                     await self._sleep(self.retry.pause(failures - 1, self._random()), deadline, closings)
@@ -394,22 +411,18 @@ class Core:
                     raise Expired
                 sends, reads = request is not None, take is not None
                 eol = terminator(take, wanted, self.eol) if sends and reads else None
-                place = await self._place(ticket, sends, reads, eol, deadline, closings, bound)
-                link = place.link
-                if isinstance(place, Scope):
-                    deadline = earliest(deadline, place.deadline)
+                link = await self._fit_link(around, ticket, sends, reads, eol, deadline, closings, bound)
                 return await self._exchange(link, request, take, wanted, deadline)
             except BaseException as exc:
                 error = self._failed(exc, name, link, request, wanted)
                 sent = sent or getattr(error, "request_sent", False)
                 failures += 1
-                if not idempotent or place is not link or not self._may_resend(error, failures):
+                if not idempotent or around is not self or not self._may_resend(error, failures):
                     if sent:
                         error.request_sent = True  # type: ignore[attr-defined]
                     raise error from error.__cause__
             finally:
-                if place is not None:
-                    self._leave(place, ticket)
+                self._leave(around, ticket, link)
 
     def _may_resend(self, error: BaseException, failures: int) -> bool:
         """Whether an idempotent request that met this error may go out on a new link (contract R4)."""
@@ -442,54 +455,62 @@ class Core:
             link.resume()
         return reply
 
-    async def _place(
+    async def _fit_link(
         self,
+        around: Core | Scope,
         ticket: Any,
         sends: bool,
         reads: bool,
         eol: bytes | None,
         deadline: float | None,
         closings: int,
-        bound: Binding | None,
-    ) -> Link | Scope:
-        """Wait for a link and for the turn on it; return the queues that the ticket stands first in.
+        bound: Binding | None = None,
+    ) -> Link:
+        """Wait for the call's turn, and for a link that is fit for it.
 
         Args:
+            around: where turns are taken
             sends, reads: which turns are needed
             eol: what ends a whole message that may be discarded; None: nothing may
         """
+        link: Link | None = None
         while True:
-            place: Link | Scope
-            scope = self._scope()
-            if scope is not None:
-                deadline = earliest(deadline, scope.deadline)
-                place = scope
-            elif bound is not None and bound.link is not None:
-                place = bound.link
-            else:
-                place = await self._healthy_link(ticket, sends, deadline, closings)
+            if reads:
+                await self._turn(around, "reads", ticket, deadline, closings)
+            if sends:
+                await self._turn(around, "writes", ticket, deadline, closings)
+            self._check_open(closings)
+            if link is None:
+                free = False
+                if isinstance(around, Scope):
+                    link = around.link
+                elif bound is not None and bound.link is not None:
+                    link = bound.link
+                else:
+                    free = True
+                    link = await self._healthy_link(ticket, sends, deadline, closings)
+                continue  # calls that on_connection_made began, and that are still under way, go first
             try:
-                if reads:
-                    await self._turn(place.reads, ticket, deadline, closings, place.link)
-                if sends:
-                    await self._turn(place.writes, ticket, deadline, closings, place.link)
-                self._check_open(closings)
-                fits = self._fits(place.link, place, bound is not None and bound.link is not None, reads, sends, eol)
+                link.serve(ticket, reads, sends)
+                if self._fits(link, free, reads, sends, eol):
+                    if bound is not None:
+                        bound.link = link
+                    return link
             except BaseException:
-                self._leave(place, ticket)
+                link.leave(ticket)
                 raise
-            if fits:
-                if bound is not None:
-                    bound.link = place.link
-                return place
-            self._leave(place, ticket)
+            link.leave(ticket)
+            link = None
 
-    async def _turn(
-        self, queue: list[Any], ticket: Any, deadline: float | None, closings: int, link: Link | None = None
-    ) -> None:
-        """Wait until the ticket is the first of the queue, or the link that it is for was dropped."""
-        queue.append(ticket)
-        while (line := tuple(queue))[0] is not ticket:
+    async def _turn(self, around: Core | Scope, side: str, ticket: Any, deadline: float | None, closings: int) -> None:
+        """Wait until the ticket is the first of its queue."""
+        while True:
+            queue: list[Any] = getattr(around.queues, side)
+            if ticket not in queue:
+                queue.append(ticket)
+            line = tuple(queue)
+            if line[0] is ticket:
+                return
             ahead = line[line.index(ticket) - 1]
             if ahead.over:
                 try:
@@ -499,22 +520,18 @@ class Core:
             else:
                 await ahead.wait(deadline)
                 self._check_open(closings)
-                if link is not None and link.dropped:
-                    return
 
     def _check_open(self, closings: int) -> None:
         if self._closings != closings:
             raise ConnectionClosedError("the object was closed meanwhile: check who called close()")
 
-    def _leave(self, place: Link | Scope, ticket: Any) -> None:
-        """Give the turns back."""
-        reads, writes = place.reads, place.writes
-        if ticket in reads:
-            reads.remove(ticket)
-        if ticket in writes:
-            writes.remove(ticket)
-        if place.link.dropped:
-            place.link.release()
+    def _leave(self, around: Core | Scope, ticket: Any, link: Link | None) -> None:
+        """Give the turns back, and the link."""
+        for queue in (around.queues.reads, around.queues.writes):
+            while ticket in queue:
+                queue.remove(ticket)
+        if link is not None:
+            link.leave(ticket)
 
     def _scope(self) -> Scope | None:
         """Return the transaction or ``on_connection_made`` of this object that the caller is inside of."""
@@ -556,7 +573,7 @@ class Core:
             may_end: a new link that ended at once will do as well, if it brought something to read
         """
         try:
-            await self._turn(self._gate, ticket, deadline, closings)
+            await self._turn(self, "connects", ticket, deadline, closings)
             link = self._link
             if link is not None and not link.notice():
                 if must_be_new:
@@ -570,8 +587,8 @@ class Core:
             finally:
                 self._close_bell(bell)
         finally:
-            if ticket in self._gate:
-                self._gate.remove(ticket)
+            if ticket in self.queues.connects:
+                self.queues.connects.remove(ticket)
                 ticket.wake()  # the next one needn't wait for the end of this call
 
     async def _dial(self, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
@@ -674,7 +691,7 @@ class Core:
 
     async def _greet(self, link: Link, callback: Callable[..., Any], bell: Bell, deadline: float | None) -> None:
         """Run ``on_connection_made`` before anybody else may use the link (contract E1, E2)."""
-        with self._inside(Scope(self, link, deadline, own_queues=False)):
+        with self._inside(Scope(self, link, self, deadline)):
             try:
                 await self._finish_callback(callback(), bell, deadline)
             except Expired:
@@ -685,22 +702,24 @@ class Core:
         if deadline is not None and self._now() >= deadline:
             raise Expired
 
-    async def _begin(self, ticket: Any, timeout: Timeout) -> Link | Scope:
-        """Wait for both turns of a transaction."""
+    async def _begin(self, around: Core | Scope, ticket: Any, timeout: Timeout) -> Link:
+        """Wait for both turns of a transaction, and a link fit for it."""
         try:
-            return await self._place(ticket, True, True, self.eol, self._deadline(timeout), self._closings, None)
+            deadline = self._deadline(timeout)
+            return await self._fit_link(around, ticket, True, True, self.eol, deadline, self._closings)
         except BaseException as exc:
+            self._leave(around, ticket, None)
             error = self._failed(exc, "transaction", None, None, None)
             raise error from error.__cause__
 
     @contextmanager
-    def _exclusively(self, place: Link | Scope, ticket: Any) -> Generator[None]:
+    def _exclusively(self, around: Core | Scope, ticket: Any, link: Link) -> Generator[None]:
         """Be inside a transaction (contract A6)."""
         try:
-            with self._inside(Scope(self, place.link)):
+            with self._inside(Scope(self, link, around)):
                 yield
         finally:
-            self._leave(place, ticket)
+            self._leave(around, ticket, link)
 
     @contextmanager
     def _inside(self, scope: Scope) -> Generator[None]:
@@ -735,12 +754,9 @@ class Core:
             link.drop(None)
         for bell in tuple(self._bells):
             bell.ring_from_thread()
-        places: list[Link | Scope] = [*links, *self._scopes]
+        places: list[Core | Scope] = [self, *self._scopes]
         for place in places:
-            for ticket in (*place.reads, *place.writes):
-                ticket.wake()
-        for ticket in tuple(self._gate):
-            ticket.wake()
+            place.queues.wake()
 
     def _link_ended(self, link: Link, cause: BaseException | None, eof: bool) -> None:
         """Tell the callbacks that a link has ended (contract E3)."""
@@ -761,7 +777,7 @@ class Core:
             if link is not None:
                 link.abandon()
         self._link = self._new_link = None
-        self._gate = []
+        self.queues = Queues()
         self._bells = []
         self._scopes = []
 

@@ -61,6 +61,7 @@ class Link:
         idle: the last call ended in order, and took all that had come
         ended: the peer's end, a failure or a drop is known: no request may go out any more
         drained: nothing more will come into the buffer
+        reader, writer: tickets of the calls that are using it
         writing, receiving: marks of what must not stop halfway
         sent: a byte of the request under way may have left
         cause: why it ended; ``None`` after a clean end and after ``close()``
@@ -82,8 +83,8 @@ class Link:
         self._ask = SMALL
         self.arrived = self.buffer.feed
         self.send: Callable[[bytes | memoryview], int] = sock.send
-        self.reads: list[Any] = []
-        self.writes: list[Any] = []
+        self.reader: Any = None
+        self.writer: Any = None
         self.poller = poller_of(sock)
         self.writing = self.receiving = self.sent = False
         self.ended = self.drained = self.closed = self.dropped = self.void = False
@@ -169,10 +170,21 @@ class Link:
         self.receiving = False
         return size > 0
 
-    @property
-    def link(self) -> Link:
-        """The link itself: turns are taken on a link or on a scope, and both say whose they are."""
-        return self
+    def serve(self, ticket: Any, reads: bool, sends: bool) -> None:
+        """Note whose call is using the link."""
+        if reads:
+            self.reader = ticket
+        if sends:
+            self.writer = ticket
+
+    def leave(self, ticket: Any) -> None:
+        """That call isn't using the link any more."""
+        if self.reader is ticket:
+            self.reader = None
+        if self.writer is ticket:
+            self.writer = None
+        if self.dropped:
+            self.release()
 
     def peer_gone(self) -> bool:
         """Whether this host has received the end of the link; asks the operating system, receives nothing."""
@@ -230,8 +242,6 @@ class Link:
         self.end(cause)
         self.buffer.forget_lines()
         self.hang_up()
-        for ticket in (*self.reads, *self.writes):
-            ticket.wake()
 
     def retire(self) -> None:
         """Make room for the next link: hang up, but leave what has arrived to a stream that is bound to this one."""
@@ -256,7 +266,11 @@ class Link:
         self._reports.clear()
         self.idle = False
         self.ended = self.dropped = self.drained = True
-        self.sock.close()
+        if self.sock.fileno() >= 0:
+            # The copy of a loop (uvloop's) keeps the number: from now on it means an empty file, and never another link.
+            with open(os.devnull, "rb") as nothing:
+                os.dup2(nothing.fileno(), self.sock.fileno(), inheritable=False)
+            self.sock.close()
 
     def error(self, partial: bytes = b"") -> LinkError:
         """Return what a call that needs this link raises now that it has ended."""
@@ -270,7 +284,7 @@ class Link:
 
     def clear_the_way(self) -> None:
         """Receive what came unread: closing above it would send RST, which destroys what the peer has still to read."""
-        if self.reads:
+        if self.reader is not None:
             return  # the rest is a reader's
         try:
             for _ in range(16):

@@ -4,10 +4,11 @@ A queue is a plain list of tickets, first come first served; adding and removing
 A call's turn has come when its ticket is the first; until then it waits for the ticket before its own, and removes that
 one if it is over. So nobody has to hand a turn on: a call that was cancelled, or torn by Ctrl-C, holds nobody up.
 
-Each link has two queues: who reads, and who writes; a request-reply call goes through both, in that order. Calls made
+An object has two queues: who reads, and who writes; a request-reply call goes through both, in that order. They outlive
+links: a call connects, if need be, when its turn has come, and nobody is overtaken because a link was lost. Calls made
 inside a transaction or an ``on_connection_made`` queue in a scope of their own instead (else a callback would wait for
 the call that waits for the callback). The scope is found by context variable, so that it holds in the tasks that are
-started inside.
+started inside; those of its calls that are still under way when it ends go on at the head of the queues outside.
 """
 
 from __future__ import annotations
@@ -82,18 +83,39 @@ class Bell:
 current_scope: ContextVar[Scope | None] = ContextVar("sockio.scope", default=None)
 
 
+class Queues:
+    """Who waits for a turn, or has it."""
+
+    def __init__(self) -> None:
+        self.reads: list[Any] = []
+        self.writes: list[Any] = []
+        self.connects: list[Any] = []
+
+    def wake(self) -> None:
+        """Let everybody who waits look again."""
+        for ticket in (*self.reads, *self.writes, *self.connects):
+            ticket.wake()
+
+
 class Scope:
-    """Where turns are taken by a transaction, or by an ``on_connection_made``: its link, and its own two queues."""
+    """Where the calls inside a transaction, or an ``on_connection_made``, take their turns, and the link they are for.
+
+    Args:
+        core: the object
+        link: what the calls inside go to, and nowhere else
+        around: holds the queues outside
+        deadline: of all calls inside
+    """
 
     over = False
 
-    def __init__(self, core: Core, link: Link, deadline: float | None = None, own_queues: bool = True) -> None:
+    def __init__(self, core: Core, link: Link, around: Core | Scope, deadline: float | None = None) -> None:
         self.core = core
         self.link = link
         self.deadline = deadline
+        self.queues = Queues()
         self.outer = current_scope.get()
-        self.reads: list[Any] = [] if own_queues else link.reads
-        self.writes: list[Any] = [] if own_queues else link.writes
+        self._around = around
 
     def __enter__(self) -> None:
         current_scope.set(self)
@@ -101,3 +123,6 @@ class Scope:
     def __exit__(self, *exc_info: object) -> None:
         self.over = True
         current_scope.set(self.outer)
+        inside, self.queues = self.queues, self._around.queues
+        self.queues.reads[:0] = inside.reads
+        self.queues.writes[:0] = inside.writes

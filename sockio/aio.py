@@ -222,7 +222,7 @@ class Bell(BaseBell):
         self._future = self._loop.create_future()
 
     def ring(self) -> None:
-        if not self._future.done():
+        if not self._future.done() and not self._loop.is_closed():
             self._future.set_result(None)
 
     def ring_from_thread(self) -> None:

@@ -91,25 +91,10 @@ class Link(BaseLink):
 
     def release(self) -> None:
         """Close the descriptor, unless a call is under way: when that one uses it, it could be another file's."""
-        with self._keeping_readers_out() as alone:
-            if alone and all(ticket.over for ticket in self.writes):
+        with self._caretaking:
+            if all(ticket is None or ticket.over for ticket in (self.reader, self.writer)):
                 self.drain()
                 self.sock.close()
-
-    def forget(self) -> None:
-        with self._keeping_readers_out() as alone:
-            if alone:
-                super().forget()
-
-    @contextmanager
-    def _keeping_readers_out(self) -> Generator[bool]:
-        """Take the read turn for a moment, if it is free: whether it was."""
-        with self._caretaking, _ticket() as mine:
-            self.reads.append(mine)
-            try:
-                yield all(ticket is mine or ticket.over for ticket in self.reads)
-            finally:
-                self.reads.remove(mine)
 
 
 class TCP(Core):
@@ -162,9 +147,10 @@ class TCP(Core):
         Args:
             timeout: seconds to wait for the turn and the link; default: the object's
         """
+        around = self._scope() or self
         with (
             _ticket() as ticket,
-            self._exclusively(drive(self._begin(ticket, timeout)), ticket),
+            self._exclusively(around, ticket, drive(self._begin(around, ticket, timeout))),
         ):
             yield self
 
@@ -260,6 +246,11 @@ class TCP(Core):
             "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
         )
 
+    def reset_input_buffer(self) -> None:
+        """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
+        with _ticket() as ticket:
+            self._reset(ticket)
+
     def __iter__(self) -> LineStream:
         return LineStream(self)
 
@@ -299,19 +290,21 @@ class TCP(Core):
                     if reply is None:
                         reply = drive(self._reply(link, take, wanted, deadline))
                     link.settle()
-                    link.reads.remove(ticket)
-                    link.writes.remove(ticket)
+                    queues = self.queues
+                    queues.reads.remove(ticket)
+                    queues.writes.remove(ticket)
+                    link.reader = link.writer = None
                     if link.dropped:
                         link.release()
                     return reply
                 except BaseException as exc:
                     error = self._failed(exc, name, link, request, wanted)
-                    self._leave(link, ticket)
+                    self._leave(self, ticket, link)
                     raise error from error.__cause__
         finally:
             if ticket.bells:
                 ticket.wake()
-            elif link is not None and not link.reads and not link.writes:
+            elif link is not None and not self.queues.reads and not self.queues.writes:
                 spare.append(ticket)  # nobody knows it any more
 
     async def _new_link_on(self, sock: socket.socket) -> Link:

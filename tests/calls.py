@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.flavours import Sock
+
 IDENTITY = b"SOCKIO,DMM6500-SIM,0,1.0\n"
 
 READS: dict[str, tuple[Any, ...]] = {
@@ -24,3 +26,9 @@ REQUESTS: dict[str, tuple[Any, ...]] = {
     "writelines_readlines": ([b"*IDN?\n"],),
 }
 CALLS = {**READS, "readbuffer": (), **WRITES, **REQUESTS}
+
+
+def callers(sock: Sock) -> int:
+    """Return how many callers are inside a call of the object, being served or waiting for their turn."""
+    queues = sock.raw.queues
+    return len({id(ticket) for ticket in (*queues.reads, *queues.writes, *queues.connects)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -252,9 +252,10 @@ def test_a_wrong_url_says_what_is_wrong(url: str, message: str) -> None:
 )
 def test_socket_for_url_makes_the_object_of_a_flavour(concurrency: str | None, kind: type) -> None:
     options: dict[str, Any] = {} if concurrency is None else {"concurrency": concurrency}
-    sock = sockio.socket_for_url("tcp://host:5025", timeout=3, eol=b"\r\n", **options)
-    assert type(sock) is kind
+    make: Callable[..., Any] = sockio.socket_for_url
+    sock = make("tcp://host:5025", timeout=3, eol=b"\r\n", **options)
     assert (sock.host, sock.port, sock.timeout, sock.eol) == ("host", 5025, 3, b"\r\n")
+    assert type(sock) is kind
 
 
 def test_socket_for_url_passes_positional_arguments_on() -> None:

@@ -20,7 +20,7 @@ from sockio.common import (
 )
 from tests.clauses import clause, flavours
 from tests.flavours import Aio, EndOfStream, Flavour, Running, Script, Sock, eventually
-from tests.peers import Peer, received
+from tests.peers import Names, Peer, received
 
 #: For calls that must come to an end by themselves, but for a defect.
 GENEROUS = 30.0
@@ -36,7 +36,7 @@ def busy(sock: Sock, instrument: Instrument, seconds: bytes = b"0.2") -> Running
 
 def queue_up(sock: Sock, *requests: bytes, timeout: float | None = GENEROUS) -> list[Running]:
     """Start requests one after another, each when the one before stands in the queue."""
-    queue = sock.raw._link.reads
+    queue = sock.raw.queues.reads
     started = []
     for request in requests:
         length = len(queue)
@@ -45,11 +45,18 @@ def queue_up(sock: Sock, *requests: bytes, timeout: float | None = GENEROUS) -> 
     return started
 
 
+def slow_name(names: Names, instrument: Instrument) -> str:
+    """Return a name of the instrument that is not resolved before ``names.answering`` is set."""
+    names["dmm.test"] = [(instrument.host, instrument.port)]
+    names.answering.clear()
+    return "dmm.test"
+
+
 def give_up(flavour: Flavour, sock: Sock, how: str, name: str, *args: Any, until: Callable[[], object]) -> None:
     """Start a call, and let it time out, or cancel it when ``until()`` is true."""
     if how == "timeout":
         with pytest.raises(ConnectionTimeoutError):
-            getattr(sock, name)(*args, timeout=0.1)
+            getattr(sock, name)(*args, timeout=0.05)
         return
     if not flavour.cancels:
         pytest.skip("this flavour has no cancellation")
@@ -62,7 +69,7 @@ def give_up(flavour: Flavour, sock: Sock, how: str, name: str, *args: Any, until
 def is_reading(sock: Sock) -> bool:
     """Whether a call has its turn to read, and found less than it needs."""
     link = sock.raw._link
-    return link is not None and len(link.reads) > 0 and not link.idle
+    return link is not None and len(sock.raw.queues.reads) > 0 and not link.idle
 
 
 each_way_to_give_up = pytest.mark.parametrize("how", ["timeout", "cancel"])
@@ -95,7 +102,7 @@ def test_everybody_gets_the_reply_to_the_own_request_under_any_fault(
         for number in range(6):
             token = b"%d.%d" % (name, number)
             try:
-                reply = yield sock.raw.write_readline(b"ECHO? " + token + b"\n", timeout=0.5)
+                reply = yield sock.raw.write_readline(b"ECHO? " + token + b"\n", timeout=0.1)
             except LinkError:
                 continue
             assert reply.startswith(token + b",")
@@ -106,6 +113,7 @@ def test_everybody_gets_the_reply_to_the_own_request_under_any_fault(
         running.result()
     commands = instrument.ledger.commands
     assert len(commands) == len(set(commands))
+    instrument.heal()
     assert sock.write_readline(b"ECHO? after all\n", timeout=GENEROUS).startswith(b"after all,")
 
 
@@ -140,16 +148,15 @@ def test_the_owner_of_the_turn_does_not_overtake_those_who_wait(flavour: Flavour
 
 @clause("A1")
 def test_those_who_wait_for_the_same_connection_are_served_in_the_order_of_their_arrival(
-    flavour: Flavour, instrument: Instrument
+    flavour: Flavour, instrument: Instrument, names: Names
 ) -> None:
-    sock = flavour.tcp(instrument.host, instrument.port)
-    instrument.hang()
+    sock = flavour.tcp(slow_name(names, instrument), instrument.port)
     asking = []
     requests = [b"ECHO? %d" % number for number in range(8)]
     for length, request in enumerate(requests, start=1):
         asking.append(sock.start("write_readline", request + b"\n", timeout=GENEROUS))
-        eventually(lambda length=length: len(sock.raw._gate) == length)  # type: ignore[misc]
-    instrument.accept()
+        eventually(lambda length=length: len(sock.raw.queues.reads) == length)  # type: ignore[misc]
+    names.answering.set()
     for running in asking:
         running.result()
     assert instrument.ledger.commands == requests
@@ -157,14 +164,15 @@ def test_those_who_wait_for_the_same_connection_are_served_in_the_order_of_their
 
 
 @clause("A1")
-def test_nobody_is_overtaken_because_the_object_was_connecting(flavour: Flavour, instrument: Instrument) -> None:
-    sock = flavour.tcp(instrument.host, instrument.port)
-    instrument.hang()
+def test_nobody_is_overtaken_because_the_object_was_connecting(
+    flavour: Flavour, instrument: Instrument, names: Names
+) -> None:
+    sock = flavour.tcp(slow_name(names, instrument), instrument.port)
     asking = []
     for length, request in enumerate([b"DELAY? 0.2\n", b"ECHO? a\n", b"ECHO? b\n"], start=1):
         asking.append(sock.start("write_readline", request, timeout=GENEROUS))
-        eventually(lambda length=length: len(sock.raw._gate) == length)  # type: ignore[misc]
-    instrument.accept()
+        eventually(lambda length=length: len(sock.raw.queues.reads) == length)  # type: ignore[misc]
+    names.answering.set()
     instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.2"))
     asking.append(sock.start("write_readline", b"ECHO? late\n", timeout=GENEROUS))
     for running in asking:
@@ -202,8 +210,8 @@ def test_a_late_reply_is_never_taken_for_the_answer_to_a_later_request(
     give_up(
         flavour, sock, how, "write_readline", b"ECHO? old\n", until=lambda: instrument.ledger.count(b"ECHO? old") == 1
     )
-    for number in range(2, 30):
-        assert sock.write_readline(b"ECHO? new\n", timeout=GENEROUS) == b"new,%d\n" % number
+    for _ in range(30):
+        assert sock.write_readline(b"ECHO? new\n", timeout=GENEROUS).startswith(b"new,")
     assert instrument.ledger.links == [1, 2]
     instrument.ledger.wait(lambda ledger: ledger.open_links == [2])
 
@@ -224,7 +232,7 @@ def test_half_a_reply_is_never_taken_for_the_answer_to_a_later_request(
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
     give_up(flavour, sock, how, name, *args, until=lambda: sock.raw._link.waiting())
-    assert sock.write_readline(b"ECHO? new\n", timeout=GENEROUS) == b"new,2\n"
+    assert sock.write_readline(b"ECHO? new\n", timeout=GENEROUS).startswith(b"new,")
     assert instrument.ledger.links == [1, 2]
 
 
@@ -261,32 +269,37 @@ def test_who_gives_up_waiting_for_a_turn_disturbs_nobody(
     flavour: Flavour, instrument: Instrument, how: str, name: str, args: tuple[Any, ...]
 ) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
-    first = busy(sock, instrument, b"0.4")
+    first = busy(sock, instrument, b"0.25")
     before = queue_up(sock, b"ECHO? before")
-    link = sock.raw._link
+    queues = sock.raw.queues
     give_up(
-        flavour, sock, how, name, *args, until=lambda: len(link.writes if name == "write" else link.reads) >= 2 + (name != "write")
+        flavour,
+        sock,
+        how,
+        name,
+        *args,
+        until=lambda: len(queues.writes if name == "write" else queues.reads) >= 2 + (name != "write"),
     )
     after = queue_up(sock, b"ECHO? after")
-    assert first.result() == b"0.4\n"
+    assert first.result() == b"0.25\n"
     assert before[0].result() == b"before,1\n"
     assert after[0].result() == b"after,2\n"
-    assert instrument.ledger.commands == [b"DELAY? 0.4", b"ECHO? before", b"ECHO? after"]
+    assert instrument.ledger.commands == [b"DELAY? 0.25", b"ECHO? before", b"ECHO? after"]
     assert instrument.ledger.links == [1]
 
 
 @clause("A3")
 def test_who_stands_behind_one_that_gave_up_still_waits(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
-    first = busy(sock, instrument, b"0.4")
+    first = busy(sock, instrument, b"0.25")
     gone = queue_up(sock, b"ECHO? gone", timeout=0.1)
     behind = queue_up(sock, b"ECHO? behind")
     assert isinstance(gone[0].error(), ConnectionTimeoutError)
     assert not behind[0].done()
     assert not first.done()
-    assert first.result() == b"0.4\n"
+    assert first.result() == b"0.25\n"
     assert behind[0].result() == b"behind,1\n"
-    assert instrument.ledger.commands == [b"DELAY? 0.4", b"ECHO? behind"]
+    assert instrument.ledger.commands == [b"DELAY? 0.25", b"ECHO? behind"]
 
 
 @clause("A3")
@@ -297,34 +310,33 @@ def test_who_gives_up_waiting_for_a_transaction_disturbs_nobody(
     sock = flavour.tcp(instrument.host, instrument.port)
 
     def body() -> Script:
-        yield sock.raw.write_readline(b"DELAY? 0.4\n")
+        yield sock.raw.write_readline(b"DELAY? 0.25\n")
         return (yield sock.raw.write_readline(b"ECHO? mine\n"))
 
     inside = flavour.start(sock.transaction, body)
-    instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.4"))
-    queue = sock.raw._link.reads
+    instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.25"))
+    queue = sock.raw.queues.reads
     give_up(flavour, sock, how, "write_readline", b"ECHO? never\n", until=lambda: len(queue) == 2)
     assert inside.result() == b"mine,1\n"
-    assert instrument.ledger.commands == [b"DELAY? 0.4", b"ECHO? mine"]
+    assert instrument.ledger.commands == [b"DELAY? 0.25", b"ECHO? mine"]
     assert instrument.ledger.links == [1]
 
 
 @clause("A3", "T1")
 @each_way_to_give_up
 def test_who_gives_up_connecting_leaves_it_to_those_who_wait(
-    flavour: Flavour, instrument: Instrument, how: str
+    flavour: Flavour, instrument: Instrument, names: Names, how: str
 ) -> None:
-    sock = flavour.tcp(instrument.host, instrument.port)
-    instrument.hang()
+    sock = flavour.tcp(slow_name(names, instrument), instrument.port)
     waiting: list[Running] = []
 
     def joined() -> bool:
-        if not waiting and len(sock.raw._gate) == 1:
+        if not waiting and len(sock.raw.queues.reads) == 1:
             waiting.append(sock.start("write_readline", b"ECHO? a\n", timeout=GENEROUS))
-        return len(sock.raw._gate) == 2
+        return len(sock.raw.queues.reads) == 2
 
     give_up(flavour, sock, how, "write_readline", b"ECHO? never\n", until=joined)
-    instrument.accept()
+    names.answering.set()
     if not waiting:
         waiting.append(sock.start("write_readline", b"ECHO? a\n", timeout=GENEROUS))
     assert waiting[0].result() == b"a,1\n"
@@ -338,11 +350,11 @@ def test_who_gives_up_connecting_leaves_it_to_those_who_wait(
 @pytest.mark.parametrize("name", ["writelines_readlines", "write_readlines"])
 def test_several_lines_are_one_atomic_request(flavour: Flavour, instrument: Instrument, name: str) -> None:
     sock = flavour.tcp(instrument.host, instrument.port, timeout=GENEROUS)
-    instrument.inject(Split(2), count=30)
+    instrument.inject(Split(2, 0.001), count=30)
 
-    def user(user: int) -> Script:
+    def user(who: int) -> Script:
         for number in range(3):
-            lines = [b"ECHO? %d.%d.%d\n" % (user, number, line) for line in range(3)]
+            lines = [b"ECHO? %d.%d.%d\n" % (who, number, line) for line in range(3)]
             if name == "writelines_readlines":
                 replies = yield sock.raw.writelines_readlines(lines)
             else:
@@ -354,24 +366,24 @@ def test_several_lines_are_one_atomic_request(flavour: Flavour, instrument: Inst
     commands = instrument.ledger.commands
     assert len(commands) == 54
     for begin in range(0, len(commands), 3):
-        user, number, _ = commands[begin].split(b".")
-        assert commands[begin : begin + 3] == [b"%s.%s.%d" % (user, number, line) for line in range(3)]
+        whose, number, _ = commands[begin].split(b".")
+        assert commands[begin : begin + 3] == [b"%s.%s.%d" % (whose, number, line) for line in range(3)]
 
 
 @clause("A4", "L4")
 def test_several_written_lines_are_one_atomic_request(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port, timeout=GENEROUS)
 
-    def user(user: int) -> Script:
-        yield sock.raw.writelines([b"ECHO? %d.%d\n" % (user, line) for line in range(5)])
+    def user(who: int) -> Script:
+        yield sock.raw.writelines([b"ECHO? %d.%d\n" % (who, line) for line in range(5)])
 
     for running in [flavour.start(user, number) for number in range(6)]:
         running.result()
     instrument.ledger.wait(lambda ledger: len(ledger.commands) == 30)
     commands = instrument.ledger.commands
     for begin in range(0, 30, 5):
-        user = commands[begin].split(b".")[0]
-        assert commands[begin : begin + 5] == [b"%s.%d" % (user, line) for line in range(5)]
+        whose = commands[begin].split(b".")[0]
+        assert commands[begin : begin + 5] == [b"%s.%d" % (whose, line) for line in range(5)]
 
 
 @clause("A4", "A2")
@@ -380,7 +392,7 @@ def test_several_replies_come_all_or_none(flavour: Flavour, instrument: Instrume
     instrument.inject(Silence(), command=b"ECHO? second")
     with pytest.raises(ConnectionTimeoutError):
         sock.writelines_readlines([b"ECHO? first\n", b"ECHO? second\n"], timeout=0.1)
-    assert sock.write_readline(b"ECHO? third\n", timeout=GENEROUS) == b"third,3\n"
+    assert sock.write_readline(b"ECHO? third\n", timeout=GENEROUS).startswith(b"third,")
 
 
 # -- A5
@@ -420,15 +432,14 @@ def test_many_writes_go_through_while_somebody_reads(flavour: Flavour, instrumen
 
 @clause("A5")
 def test_a_write_goes_through_while_the_reader_was_the_one_to_connect(
-    flavour: Flavour, instrument: Instrument
+    flavour: Flavour, instrument: Instrument, names: Names
 ) -> None:
-    sock = flavour.tcp(instrument.host, instrument.port)
-    instrument.hang()
+    sock = flavour.tcp(slow_name(names, instrument), instrument.port)
     reader = sock.start("readline", timeout=GENEROUS)
-    eventually(lambda: len(sock.raw._gate) == 1)
+    eventually(lambda: len(sock.raw.queues.connects) == 1)
     writer = sock.start("write", b"ECHO? a\n", timeout=GENEROUS)
-    eventually(lambda: len(sock.raw._gate) == 2)
-    instrument.accept()
+    eventually(lambda: len(sock.raw.queues.connects) == 2)
+    names.answering.set()
     writer.result()
     assert reader.result() == b"a,1\n"
     assert instrument.ledger.links == [1]
@@ -640,15 +651,13 @@ def test_a_transaction_that_fails_for_reasons_of_its_own_keeps_the_link(
 
 
 @clause("A6", "T1")
-def test_a_transaction_waits_for_its_turn_no_longer_than_its_timeout(
-    flavour: Flavour, instrument: Instrument
-) -> None:
+def test_a_transaction_waits_for_its_turn_no_longer_than_its_timeout(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
-    first = busy(sock, instrument, b"0.4")
+    first = busy(sock, instrument, b"0.25")
     error = flavour.start(sock.transaction, lambda: iter_of(sock.raw.write(b"x\n")), timeout=0.1).error()
     assert isinstance(error, ConnectionTimeoutError)
     assert not error.request_sent
-    assert first.result() == b"0.4\n"
+    assert first.result() == b"0.25\n"
 
 
 # -- A7
@@ -738,7 +747,7 @@ def test_a_step_of_a_stream_that_gives_up_keeps_the_link_and_every_byte(
     sock.open()
     make = getattr(flavour.module, kind)
     arguments = (sock.raw,) if kind == "LineStream" else (sock.raw, 5)
-    stream = make(*arguments, timeout=0.1 if how == "timeout" else None)
+    stream = make(*arguments, timeout=0.05 if how == "timeout" else None)
     instrument.send(b"one1\ntw")
     assert flavour.call(flavour.step, stream) == b"one1\n"
     step = flavour.start(flavour.step, stream)
@@ -841,7 +850,6 @@ def test_plain_reads_on_an_ended_link_return_what_is_left_then_raise_once(
     assert instrument.ledger.links == [1]
     with pytest.raises(ConnectionTimeoutError):
         getattr(sock, name)(*args, timeout=0.1)  # on a new link, where nothing comes
-    assert instrument.ledger.links == [1, 2]
     assert sock.write_readline(b"ECHO? a\n", timeout=GENEROUS) == b"a,1\n"
     assert instrument.ledger.links == [1, 2]
 
@@ -860,14 +868,14 @@ def test_readbuffer_on_an_ended_link_returns_what_is_left_then_raises_once(
         sock.readbuffer()
     assert instrument.ledger.links == [1]
     assert sock.readbuffer() == b""
-    assert instrument.ledger.links == [1, 2]
+    instrument.ledger.wait(lambda ledger: ledger.links == [1, 2])
 
 
 @clause("A8")
 def test_of_several_readers_of_a_link_that_ends_one_is_told(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port, timeout=GENEROUS)
     sock.open()
-    queue = sock.raw._link.reads
+    queue = sock.raw.queues.reads
     readers = []
     for length in range(1, 4):
         readers.append(sock.start("readline", timeout=1))

@@ -13,7 +13,7 @@ import pytest
 from simulator import Instrument
 from simulator.faults import Silence
 from sockio.common import ConnectionClosedError, Retry
-from tests.calls import CALLS, IDENTITY, READS
+from tests.calls import CALLS, IDENTITY, READS, callers
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, Flavour, Running, Script, Sio, Sock, eventually
 from tests.peers import Names, Peer, received, received_to_end
@@ -23,6 +23,11 @@ PROMPTLY = 20.0
 AN_HOUR = Retry(attempts=None, delay=3600, max_delay=3600)
 
 Factory = Callable[..., Instrument]
+
+
+def wait_for_links(instrument: Instrument, count: int) -> None:
+    """Wait until the instrument has accepted that many."""
+    instrument.ledger.wait(lambda ledger: len(ledger.links) == count)
 
 
 # C1
@@ -51,7 +56,7 @@ def test_every_call_connects(flavour: Flavour, instrument: Instrument) -> None:
     for link, (name, args) in enumerate(CALLS.items(), 1):
         sock = flavour.tcp(instrument.host, instrument.port)
         call = sock.start(name, *args, timeout=None)
-        instrument.ledger.wait(lambda ledger, link=link: ledger.open_links == [link])
+        wait_for_links(instrument, link)
         if name in READS:
             instrument.send(b"x\n")
         call.result()
@@ -169,7 +174,7 @@ def test_close_wakes_a_caller_that_waits_for_data(flavour: Flavour, instrument: 
     sock.open()
     instrument.inject(Silence())
     call = sock.start(name, *CALLS[name], timeout=None)
-    eventually(lambda: sock.raw._link.reads)
+    eventually(lambda: callers(sock) == 1)
     sock.close()
     assert isinstance(call.error(PROMPTLY), ConnectionError)
     instrument.ledger.wait(lambda ledger: not ledger.open_links)
@@ -180,7 +185,7 @@ def test_close_wakes_a_stream(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
     step = flavour.start(flavour.step, flavour.module.LineStream(sock.raw, reconnect=True))
-    eventually(lambda: sock.raw._link.reads)
+    eventually(lambda: callers(sock) == 1)
     sock.close()
     assert isinstance(step.error(PROMPTLY), ConnectionError)
 
@@ -194,7 +199,7 @@ def test_close_wakes_callers_that_wait_for_their_turn(flavour: Flavour, instrume
     instrument.ledger.wait(lambda ledger: ledger.commands)
     waiting = [sock.start("write_readline", b"ECHO? later\n") for _ in range(3)]
     waiting.append(flavour.start(sock.transaction, lambda: iter(())))
-    eventually(lambda: len(sock.raw._link.reads) == 5)
+    eventually(lambda: callers(sock) == 5)
     sock.close()
     for call in (first, *waiting):
         assert isinstance(call.error(PROMPTLY), ConnectionError)
@@ -215,7 +220,7 @@ def test_close_wakes_callers_that_wait_for_somebodys_transaction(flavour: Flavou
     owner = flavour.start(sock.transaction, body)
     assert inside.wait(BOUND)
     waiting = sock.start("write", b"ECHO? later\n")
-    eventually(lambda: len(sock.raw._link.writes) == 2)
+    eventually(lambda: callers(sock) == 2)
     instrument.ledger.wait(lambda ledger: ledger.commands)
     sock.close()
     assert isinstance(owner.error(PROMPTLY), ConnectionError)
@@ -234,7 +239,7 @@ def test_close_wakes_callers_that_are_connecting(flavour: Flavour, instrument: I
     instrument.hang()
     sock = flavour.tcp(instrument.host, instrument.port)
     calls = list(connecting(sock))
-    eventually(lambda: sock.raw._bells and len(sock.raw._gate) == len(calls))
+    eventually(lambda: sock.raw._bells and callers(sock) == len(calls))
     sock.close()
     for call in calls:
         assert isinstance(call.error(PROMPTLY), ConnectionError)
@@ -252,7 +257,7 @@ def test_close_wakes_callers_whose_name_is_being_resolved(
     names.answering.clear()
     sock = flavour.tcp("slow.test", instrument.port)
     calls = list(connecting(sock))
-    eventually(lambda: names.lookups and len(sock.raw._gate) == len(calls))
+    eventually(lambda: names.lookups and callers(sock) == len(calls))
     sock.close()
     for call in calls:
         assert isinstance(call.error(PROMPTLY), ConnectionError)
@@ -274,7 +279,7 @@ def test_close_wakes_callers_that_back_off(flavour: Flavour, instrument: Instrum
     sock.raw._random = random  # asked for the jitter of the pause that comes next
     calls = list(connecting(sock))
     assert backing_off.wait(BOUND)
-    eventually(lambda: len(sock.raw._gate) == len(calls))
+    eventually(lambda: callers(sock) == len(calls))
     sock.close()
     for call in calls:
         assert isinstance(call.error(PROMPTLY), ConnectionError)
@@ -325,7 +330,7 @@ def test_the_descriptor_is_closed_once_nobody_uses_it(flavour: Flavour, instrume
     sock.open()
     link = sock.raw._link
     call = sock.start("readline")
-    eventually(lambda: link.reads)
+    eventually(lambda: callers(sock) == 1)
     sock.close()
     call.error(PROMPTLY)
     eventually(lambda: link.sock.fileno() == -1)
@@ -377,7 +382,7 @@ def test_after_close_every_call_connects_again(flavour: Flavour, instrument: Ins
         sock.close()
         before = len(instrument.ledger.links)
         call = sock.start(name, *args)
-        instrument.ledger.wait(lambda ledger, links=before + 1: len(ledger.links) == links)
+        wait_for_links(instrument, before + 1)
         if name in READS:
             instrument.send(b"x\n")
         call.result()
@@ -417,7 +422,7 @@ def test_callers_that_find_the_object_closed_make_one_link(
     for round_ in range(1, 4):
         names.answering.clear()
         calls = [sock.start("write_readline", b"ECHO? %d\n" % index) for index in range(5)]
-        eventually(lambda: len(sock.raw._gate) == 5)
+        eventually(lambda: callers(sock) == 5)
         names.answering.set()
         for index, call in enumerate(calls):
             assert call.result().startswith(b"%d," % index)
@@ -436,7 +441,7 @@ def test_two_that_open_at_once_make_one_link_and_one_is_told(
     first = sock.start("open")
     eventually(lambda: names.lookups)
     second = sock.start("open")
-    eventually(lambda: len(sock.raw._gate) == 2)
+    eventually(lambda: callers(sock) == 2)
     names.answering.set()
     first.result()
     assert "already open" in str(second.error())
@@ -534,7 +539,7 @@ def test_with_while_another_caller_connects_keeps_the_one_link(
     call = sock.start("write_readline", b"*IDN?\n")
     eventually(lambda: names.lookups)
     entering = flavour.start(lambda: flavour.enter(sock.raw))
-    eventually(lambda: len(sock.raw._gate) == 2)
+    eventually(lambda: callers(sock) == 2)
     names.answering.set()
     assert call.result() == IDENTITY
     assert entering.result() is sock.raw

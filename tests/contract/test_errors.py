@@ -27,7 +27,7 @@ from sockio.common import (
     LimitOverrunError,
     LinkError,
 )
-from tests.calls import CALLS, IDENTITY, READS, REQUESTS
+from tests.calls import CALLS, IDENTITY, READS, REQUESTS, callers
 from tests.clauses import clause, flavours
 from tests.flavours import Flavour, eventually
 from tests.peers import Peer, received
@@ -57,7 +57,9 @@ def reset(flavour: Flavour, instrument: Instrument) -> BaseException:
 
 def silence(flavour: Flavour, instrument: Instrument) -> BaseException:
     instrument.inject(Silence())
-    return error_of(flavour.tcp(instrument.host, instrument.port).write_readline, b"*IDN?\n", timeout=0.05)
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    return error_of(sock.write_readline, b"*IDN?\n", timeout=0.05)
 
 
 def overlong_line(flavour: Flavour, instrument: Instrument) -> BaseException:
@@ -178,7 +180,7 @@ def test_the_end_of_the_link_is_a_connection_eof_error_for_every_call(flavour: F
         sock.open()
         if name in READS:
             call = sock.start(name, *args)
-            eventually(lambda: sock.raw._link.reads)
+            eventually(lambda: callers(sock) == 1)
             instrument.drop()
         else:
             instrument.inject(Cut(after=0))

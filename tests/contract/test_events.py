@@ -16,6 +16,7 @@ import sockio.aio
 import sockio.sio
 from simulator import Delay, Instrument, Silence
 from sockio.common import ConnectionEOFError, ConnectionLostError, ConnectionTimeoutError, Retry
+from tests.calls import callers
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, FLAVOURS, Flavour, Script, Sock, eventually
 
@@ -121,7 +122,7 @@ def test_a_write_that_reconnects_while_a_query_waits_lets_the_callback_query(
     query = sock.start("write_readline", b"READ?\n")
     instrument.ledger.wait(lambda ledger: ledger.commands[-1] == b"READ?")
     readers = [sock.start("write_readline", b"ECHO? %d\n" % number) for number in range(3)]
-    eventually(lambda: len(sock.raw._link.reads) == 4)
+    eventually(lambda: callers(sock) == 4)
     instrument.drop()
     sock.write(b"*CLS\n")
     assert isinstance(query.error(), ConnectionEOFError)

@@ -289,6 +289,7 @@ def test_a_request_without_reply_is_not_sent_again(
     flavour: Flavour, instrument: Instrument, call: str, args: tuple[Any, ...]
 ) -> None:
     sock = flavour.tcp(instrument.host, instrument.port, retry=Retry(None, delay=0.01))
+    sock.open()
     instrument.inject(Silence())
     with pytest.raises(ConnectionTimeoutError) as caught:
         getattr(sock, call)(*args, timeout=0.1)
@@ -327,18 +328,16 @@ def test_a_write_that_was_stuck_and_let_go_a_little_was_sent(flavour: Flavour, p
         return not select.select([], [connection], [], 0.1)[1]
 
     eventually(is_full)
-    writing = sock.start("write", bytes(2**25), timeout=1)
+    writing = sock.start("write", bytes(2**25), timeout=0.4)
     assert received(link, 2**20)
     assert isinstance(writing.error(), ConnectionTimeoutError)
     assert writing.error().request_sent  # type: ignore[attr-defined]
 
 
 @clause("R3")
-def test_an_error_before_the_first_byte_says_that_nothing_was_sent(
-    flavour: Flavour, instrument: Instrument
-) -> None:
+def test_an_error_before_the_first_byte_says_that_nothing_was_sent(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
-    errors = []
+    errors: list[Any] = []
 
     def fails(**options: Any) -> None:
         with pytest.raises(OSError) as caught:  # noqa: PT011
@@ -355,10 +354,10 @@ def test_an_error_before_the_first_byte_says_that_nothing_was_sent(
     instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 60"))
     fails(timeout=0.05)
     waiting = sock.start("write_readline", ECHO)
-    eventually(lambda: len(sock.raw._link.reads) == 2)
+    eventually(lambda: len(sock.raw.queues.reads) == 2)
     sock.close()
     errors.append(waiting.error())
-    assert asking.error()
+    assert isinstance(asking.error(), ConnectionClosedError)
     sock.raw.auto_reconnect = False
     fails()
     sock.open()
@@ -477,6 +476,7 @@ def test_time_that_is_up_is_no_reason_to_send_an_idempotent_request_again(
     flavour: Flavour, instrument: Instrument
 ) -> None:
     sock = flavour.tcp(instrument.host, instrument.port, retry=Retry(5, delay=0.01))
+    sock.open()
     instrument.inject(Silence())
     with pytest.raises(ConnectionTimeoutError):
         sock.write_readline(ECHO, idempotent=True, timeout=0.1)
@@ -583,7 +583,7 @@ def test_a_pause_is_a_function_of_the_failures_and_of_chance(flavour: Flavour) -
     ],
     ids=str,
 )
-def test_a_policy_that_makes_no_sense_is_refused(flavour: Flavour, wrong: dict[str, float]) -> None:
+def test_a_policy_that_makes_no_sense_is_refused(flavour: Flavour, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         flavour.module.TCP("127.0.0.1", 1, retry=Retry(**wrong))
 
@@ -650,15 +650,13 @@ def test_without_auto_reconnect_a_loss_while_idle_raises_at_the_next_call(
 
 
 @clause("R6")
-def test_without_auto_reconnect_a_loss_raises_for_those_who_wait_too(
-    flavour: Flavour, instrument: Instrument
-) -> None:
+def test_without_auto_reconnect_a_loss_raises_for_those_who_wait_too(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port, auto_reconnect=False, timeout=GENEROUS)
     sock.open()
     asking = [sock.start("write_readline", b"DELAY? 60\n")]
     instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 60"))
     asking += [sock.start("write_readline", ECHO) for _ in range(3)]
-    eventually(lambda: len(sock.raw._link.reads) == 4)
+    eventually(lambda: len(sock.raw.queues.reads) == 4)
     instrument.drop()
     assert all(isinstance(running.error(), LinkError) for running in asking)
     assert instrument.ledger.commands == [b"DELAY? 60"]

@@ -19,7 +19,7 @@ from sockio.common import (
     ConnectionTimeoutError,
     LimitOverrunError,
 )
-from tests.calls import IDENTITY
+from tests.calls import IDENTITY, callers
 from tests.clauses import clause
 from tests.flavours import Flavour, Script, Sock, eventually
 from tests.peers import Peer, received, received_to_end, send_in_pieces
@@ -209,7 +209,7 @@ def test_eol_is_found_across_any_split(flavour: Flavour, peer: Peer, eol: bytes)
     other_end = peer.accept()
     for at in range(1, len(line)):
         call = sock.start("readline")
-        eventually(lambda: sock.raw._link.reads)
+        eventually(lambda: callers(sock) == 1)
         send_in_pieces(other_end, sock, line[:at], line[at:])
         assert call.result() == line
     assert sock.connection_counter == 1
@@ -594,8 +594,10 @@ def test_a_write_does_not_return_before_all_is_handed_over(flavour: Flavour) -> 
 @clause("Q6")
 def test_a_write_that_the_peer_never_takes_fails_in_time(flavour: Flavour, peer: Peer) -> None:
     sock = flavour.tcp(peer.host, peer.port)
+    sock.open()
+    data = bytes(2**26)
     with pytest.raises(ConnectionTimeoutError) as caught:
-        sock.write(bytes(2**26), timeout=0.2)
+        sock.write(data, timeout=0.2)
     assert caught.value.request_sent
     assert not sock.connected()
 

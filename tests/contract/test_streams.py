@@ -20,6 +20,7 @@ from sockio.common import (
     LimitOverrunError,
     Retry,
 )
+from tests.calls import callers
 from tests.clauses import clause, flavours
 from tests.flavours import FLAVOURS, EndOfStream, Flavour, Script, Sock, eventually
 
@@ -169,7 +170,7 @@ def test_closing_the_object_wakes_whoever_waits_in_a_stream(flavour: Flavour, in
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
     step = flavour.start(flavour.step, flavour.call(flavour.stream_of, sock.raw))
-    eventually(lambda: bool(sock.raw._link.reads))
+    eventually(lambda: callers(sock))
     sock.close()
     assert isinstance(step.error(), ConnectionClosedError)
 
@@ -203,7 +204,7 @@ def test_a_stream_ends_cleanly_when_the_end_comes_while_it_waits(flavour: Flavou
     stream = flavour.call(flavour.stream_of, sock.raw)
     assert flavour.call(flavour.step, stream) == b"a,1\n"
     step = flavour.start(flavour.step, stream)
-    eventually(lambda: bool(sock.raw._link.reads))
+    eventually(lambda: callers(sock))
     instrument.drop()
     assert isinstance(step.error(), EndOfStream)
 
@@ -256,7 +257,7 @@ def test_a_reset_while_the_stream_waits_raises(flavour: Flavour, instrument: Ins
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
     step = flavour.start(flavour.step, flavour.call(flavour.stream_of, sock.raw))
-    eventually(lambda: bool(sock.raw._link.reads))
+    eventually(lambda: callers(sock))
     instrument.reset()
     assert isinstance(step.error(), ConnectionLostError)
 
@@ -459,7 +460,7 @@ def test_closing_the_object_ends_a_reconnecting_stream(flavour: Flavour, instrum
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
     step = flavour.start(flavour.step, flavour.module.LineStream(sock.raw, reconnect=True))
-    eventually(lambda: bool(sock.raw._link.reads))
+    eventually(lambda: callers(sock))
     sock.close()
     assert isinstance(step.error(), ConnectionClosedError)
     assert instrument.ledger.links == [1]

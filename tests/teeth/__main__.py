@@ -36,7 +36,10 @@ def bite(tooth: Tooth) -> tuple[bool, str]:
                 shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, copy / name)
-        tooth.break_in(copy)
+        try:
+            tooth.break_in(copy)
+        except ValueError as error:
+            return False, str(error)
         command = [sys.executable, "-m", "pytest", "tests/contract", "--clause", tooth.clause, "-x", "-q", "--tb=no"]
         environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "SOCKIO_BOUND": str(BOUND)}
         with subprocess.Popen(
