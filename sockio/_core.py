@@ -473,6 +473,9 @@ class Core:
             sends, reads: which turns are needed
             eol: what ends a whole message that may be discarded; None: nothing may
         """
+        world = None if self._world is None else self._world()
+        if self.queues.world is not world:
+            self.queues = Queues(world)  # the old one has ended, and whatever was waiting there
         link: Link | None = None
         while True:
             if reads:
@@ -535,10 +538,13 @@ class Core:
 
     def _scope(self) -> Scope | None:
         """Return the transaction or ``on_connection_made`` of this object that the caller is inside of."""
-        scope = current_scope.get()
-        while scope is not None and (scope.core is not self or scope.over):
-            scope = scope.outer
-        return scope
+        for scope in tuple(self._scopes):
+            if scope.over and scope in self._scopes:
+                self._scopes.remove(scope)  # Ctrl-C struck on the way out of it
+        scope_of_caller = current_scope.get()
+        while scope_of_caller is not None and (scope_of_caller.core is not self or scope_of_caller.over):
+            scope_of_caller = scope_of_caller.outer
+        return scope_of_caller
 
     def _visible_link(self) -> Link | None:
         scope = self._scope()
@@ -583,7 +589,7 @@ class Core:
                 link.retire()
             bell = self._new_bell()
             try:
-                return await self._dial(bell, deadline, closings, may_end)
+                return await self._dial(ticket, bell, deadline, closings, may_end)
             finally:
                 self._close_bell(bell)
         finally:
@@ -591,7 +597,7 @@ class Core:
                 self.queues.connects.remove(ticket)
                 ticket.wake()  # the next one needn't wait for the end of this call
 
-    async def _dial(self, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
+    async def _dial(self, ticket: Any, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
         """Attempt to connect as often as the retry policy and the deadline allow (contract R5, T2)."""
         failures = 0
         error: OSError | None = None
@@ -599,7 +605,7 @@ class Core:
             limit = self.connection_timeout
             attempt_deadline = earliest(deadline, None if limit is None else self._now() + limit)
             try:
-                return await self._attempt(bell, attempt_deadline, closings, may_end)
+                return await self._attempt(ticket, bell, attempt_deadline, closings, may_end)
             except (OSError, Expired) as exc:
                 self._check_open(closings)
                 error = self._connect_error(exc, error)
@@ -645,7 +651,7 @@ class Core:
         self._bells.remove(bell)
         bell.close()
 
-    async def _attempt(self, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
+    async def _attempt(self, ticket: Any, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
         self._check_open(closings)
         if deadline is not None and self._now() >= deadline:
             raise Expired
@@ -657,7 +663,7 @@ class Core:
         try:
             self._check_open(closings)
             if self.on_connection_made is not None:
-                await self._greet(link, self.on_connection_made, bell, deadline)
+                await self._greet(ticket, link, self.on_connection_made, bell, deadline)
                 self._check_open(closings)
                 may_end = False
             if link.notice() and not (may_end and link.waiting()):
@@ -689,9 +695,11 @@ class Core:
         finally:
             race.close()
 
-    async def _greet(self, link: Link, callback: Callable[..., Any], bell: Bell, deadline: float | None) -> None:
+    async def _greet(
+        self, ticket: Any, link: Link, callback: Callable[..., Any], bell: Bell, deadline: float | None
+    ) -> None:
         """Run ``on_connection_made`` before anybody else may use the link (contract E1, E2)."""
-        with self._inside(Scope(self, link, self, deadline)):
+        with self._inside(Scope(self, link, self, ticket, deadline)):
             try:
                 await self._finish_callback(callback(), bell, deadline)
             except Expired:
@@ -716,7 +724,7 @@ class Core:
     def _exclusively(self, around: Core | Scope, ticket: Any, link: Link) -> Generator[None]:
         """Be inside a transaction (contract A6)."""
         try:
-            with self._inside(Scope(self, link, around)):
+            with self._inside(Scope(self, link, around, ticket)):
                 yield
         finally:
             self._leave(around, ticket, link)
@@ -728,7 +736,8 @@ class Core:
             with scope:
                 yield
         finally:
-            self._scopes.remove(scope)
+            if scope in self._scopes:
+                self._scopes.remove(scope)
 
     def _already_open(self) -> ConnectionClosedError:
         return ConnectionClosedError("the object is already open: close() it first, or just use it")

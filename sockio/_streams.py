@@ -70,7 +70,10 @@ class Stream(Generic[C]):
                 if self._fruitless > 1:
                     if not tcp.retry.allows(self._fruitless - 1):
                         raise
-                    await tcp._sleep(tcp.retry.pause(self._fruitless - 1, tcp._random()), deadline, closings)
+                    try:
+                        await tcp._sleep(tcp.retry.pause(self._fruitless - 1, tcp._random()), deadline, closings)
+                    except LinkError as closed:
+                        raise tcp._failed(closed, self._name, None, None, None) from None
                 self._binding.link = None
             else:
                 self._fruitless = 0

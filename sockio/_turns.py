@@ -84,9 +84,10 @@ current_scope: ContextVar[Scope | None] = ContextVar("sockio.scope", default=Non
 
 
 class Queues:
-    """Who waits for a turn, or has it."""
+    """Who waits for a turn, or has it, in one world (an event loop, or all threads)."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: object = None) -> None:
+        self.world = world
         self.reads: list[Any] = []
         self.writes: list[Any] = []
         self.connects: list[Any] = []
@@ -104,24 +105,33 @@ class Scope:
         core: the object
         link: what the calls inside go to, and nowhere else
         around: holds the queues outside
+        ticket: of the call that the scope belongs to, and is over with
         deadline: of all calls inside
     """
 
-    over = False
+    _left = False
 
-    def __init__(self, core: Core, link: Link, around: Core | Scope, deadline: float | None = None) -> None:
+    def __init__(
+        self, core: Core, link: Link, around: Core | Scope, ticket: Any, deadline: float | None = None
+    ) -> None:
         self.core = core
         self.link = link
         self.deadline = deadline
+        self._ticket = ticket
         self.queues = Queues()
         self.outer = current_scope.get()
         self._around = around
+
+    @property
+    def over(self) -> bool:
+        """Whether the scope counts no more."""
+        return self._left or bool(self._ticket.over)
 
     def __enter__(self) -> None:
         current_scope.set(self)
 
     def __exit__(self, *exc_info: object) -> None:
-        self.over = True
+        self._left = True
         current_scope.set(self.outer)
         inside, self.queues = self.queues, self._around.queues
         self.queues.reads[:0] = inside.reads

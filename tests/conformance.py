@@ -40,10 +40,10 @@ class Conformance:
             flavour = parameters.get("flavour")
             names = [flavour.name] if flavour is not None else [mark.args[0] for mark in item.iter_markers("flavours")]
             self._verifies[item.nodeid] = [(clause, name) for clause in clauses for name in names]
-        if (wanted := self._config.getoption("clause")) is not None:
-            chosen = [item for item in items if any(wanted in mark.args for mark in item.iter_markers("clause"))]
-            self._config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-            items[:] = chosen
+        if wanted := set(self._config.getoption("clause")):
+            marks = {item: set[str]().union(*(mark.args for mark in item.iter_markers("clause"))) for item in items}
+            self._config.hook.pytest_deselected(items=[item for item in items if not wanted & marks[item]])
+            items[:] = [item for item in items if wanted & marks[item]]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what passed."""

@@ -12,7 +12,13 @@ from tests.flavours import FLAVOURS, Flavour
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let tests be chosen by clause."""
-    parser.addoption("--clause", metavar="CLAUSE", help="run only the tests of this clause of docs/contract.md")
+    parser.addoption(
+        "--clause",
+        metavar="CLAUSE",
+        action="append",
+        default=[],
+        help="run only the tests of this clause of docs/contract.md (can be repeated)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -79,7 +79,7 @@ each_way_to_give_up = pytest.mark.parametrize("how", ["timeout", "cancel"])
 
 
 @clause("A1")
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_everybody_gets_the_reply_to_the_own_request_under_any_fault(
     flavour: Flavour, instrument: Instrument, seed: int
 ) -> None:
@@ -262,7 +262,6 @@ def test_half_a_request_is_never_completed_by_a_later_one(flavour: Flavour, peer
         ("write_readline", (b"ECHO? never\n",)),
         ("write", (b"ECHO? never\n",)),
         ("readline", ()),
-        ("writelines_readlines", ([b"ECHO? never\n"],)),
     ],
 )
 def test_who_gives_up_waiting_for_a_turn_disturbs_nobody(
@@ -849,7 +848,7 @@ def test_plain_reads_on_an_ended_link_return_what_is_left_then_raise_once(
         assert caught.value.partial == partial
     assert instrument.ledger.links == [1]
     with pytest.raises(ConnectionTimeoutError):
-        getattr(sock, name)(*args, timeout=0.1)  # on a new link, where nothing comes
+        getattr(sock, name)(*args, timeout=0.05)  # on a new link, where nothing comes
     assert sock.write_readline(b"ECHO? a\n", timeout=GENEROUS) == b"a,1\n"
     assert instrument.ledger.links == [1, 2]
 
