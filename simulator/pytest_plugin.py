@@ -53,3 +53,5 @@ def pytest_runtest_makereport(item):  # type: (pytest.Item) -> Generator[None, A
         for instrument in getattr(item, _ATTRIBUTE, []):
             title = "ledger of %s on %s" % (instrument.name, instrument.address)
             report.sections.append((title, str(instrument.ledger)))
+    if report.when == "teardown":
+        getattr(item, _ATTRIBUTE, []).clear()  # pytest keeps the item, which mustn't keep the ledgers

@@ -267,7 +267,7 @@ class Link:
         self.idle = False
         self.ended = self.dropped = self.drained = True
         if self.sock.fileno() >= 0:
-            # The copy of a loop (uvloop's) keeps the number: from now on it means an empty file, and never another link.
+            # The copy of a loop (uvloop's) keeps the number: from now on it means an empty file, never another link.
             with open(os.devnull, "rb") as nothing:
                 os.dup2(nothing.fileno(), self.sock.fileno(), inheritable=False)
             self.sock.close()

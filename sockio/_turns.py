@@ -119,7 +119,10 @@ class Scope:
         self.deadline = deadline
         self._ticket = ticket
         self.queues = Queues()
-        self.outer = current_scope.get()
+        outer = current_scope.get()
+        while outer is not None and outer.over:  # left behind by an interrupt
+            outer = outer.outer
+        self.outer: Scope | None = outer
         self._around = around
 
     @property

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from inspect import isawaitable
@@ -171,10 +169,8 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         except RuntimeError:
             pass  # the loop is closed
         self.sock.close()
-        if not sys.is_finalizing():
-            with warnings.catch_warnings():  # a transport can't be closed without its loop
-                warnings.simplefilter("ignore", ResourceWarning)
-                del transport
+        if hasattr(transport, "_sock"):  # asyncio's own: it can't be closed without its loop, and would complain
+            transport._sock = None
 
     def _wake(self) -> None:
         for waiter in (self._reader, self._writer):

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,18 +28,17 @@ JOBS = 2
 LIMIT = 180
 #: Seconds that a step of a test may take with a breakage (else it is more generous).
 BOUND = 15
-TESTS_FAILED = 1
 
 
 @contextmanager
-def copied() -> Iterator[Path]:
-    """Make a copy of the checkout."""
+def copied(root: Path) -> Iterator[Path]:
+    """Make a copy of what the tests need of a checkout."""
     with tempfile.TemporaryDirectory() as folder:
         for name in COPIED:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, Path(folder, name), ignore=shutil.ignore_patterns("__pycache__"))
+            if (root / name).is_dir():
+                shutil.copytree(root / name, Path(folder, name), ignore=shutil.ignore_patterns("__pycache__"))
             else:
-                shutil.copy(ROOT / name, folder)
+                shutil.copy(root / name, folder)
         yield Path(folder)
 
 
@@ -49,33 +49,38 @@ def run_tests(copy: Path, clauses: set[str], *options: str, **environment: str) 
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as output,
-        subprocess.Popen(command, cwd=copy, env=environment, stdout=output, stderr=subprocess.STDOUT) as run,
+        subprocess.Popen(
+            command, cwd=copy, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        ) as run,
     ):
         try:
             status = run.wait(LIMIT if "-x" in options else None)
         except subprocess.TimeoutExpired:
             run.kill()
             status = None
+        with suppress(AttributeError, ProcessLookupError):  # what the tests had started and left; not on Windows
+            os.killpg(run.pid, signal.SIGKILL)
         output.seek(0)
         return status, output.read()
 
 
 def failures(output: str) -> list[str]:
-    """Return the tests that failed, by what pytest said."""
-    return [line.partition(" - ")[0] for line in re.findall(r"^(?:FAILED|ERROR) (.+)", output, re.MULTILINE)]
+    """Return the tests that failed, by what pytest said; a file that can't even be imported is none."""
+    return re.findall(r"^(?:FAILED|ERROR) (\S+?::.+?)(?: - .*)?$", output, re.MULTILINE)
 
 
-def bite(left_out: list[str], tooth: Tooth) -> tuple[bool, str]:
-    """Return whether a test of the clause noticed the breakage, and how."""
-    with copied() as copy:
+def bite(whole: Path, left_out: list[str], tooth: Tooth) -> tuple[bool, str]:
+    """Return whether a test of the clause notices the breakage of a whole checkout, and how."""
+    with copied(whole) as copy:
         try:
             tooth.break_in(copy)
         except ValueError as error:
             return False, str(error)
         deselected = [f"--deselect={name}" for name in left_out]
         status, output = run_tests(copy, {tooth.clause}, "-x", *deselected, SOCKIO_BOUND=str(BOUND))
-    if status in (TESTS_FAILED, None):
-        return True, "; ".join(failures(output)) or f"hangs for {LIMIT} s"
+    noticed = failures(output)
+    if noticed or status is None:
+        return True, "; ".join(noticed) or f"hangs for {LIMIT} s"
     return False, (output.strip().splitlines() or [f"exit status {status}"])[-1]
 
 
@@ -86,13 +91,12 @@ def main(clauses: set[str]) -> int:
         print(f"no tooth for {', '.join(sorted(unknown))}: see tests/teeth/catalogue.txt", file=sys.stderr)
         return 2
     teeth = [tooth for tooth in TEETH if not clauses or tooth.clause in clauses]
-    with copied() as copy:
-        left_out = failures(run_tests(copy, {tooth.clause for tooth in teeth})[1])
-    for name in left_out:
-        print(f"left out, as it fails without a breakage: {name}", flush=True)
     blunt: list[Tooth] = []
-    with ThreadPoolExecutor(JOBS) as pool:
-        for tooth, (noticed, how) in zip(teeth, pool.map(partial(bite, left_out), teeth), strict=True):
+    with copied(ROOT) as whole, ThreadPoolExecutor(JOBS) as pool:
+        left_out = failures(run_tests(whole, {tooth.clause for tooth in teeth})[1])
+        for name in left_out:
+            print(f"left out, as it fails without a breakage: {name}", flush=True)
+        for tooth, (noticed, how) in zip(teeth, pool.map(partial(bite, whole, left_out), teeth), strict=True):
             print(f"{'bites' if noticed else 'BLUNT'}  {tooth}  [{how}]", flush=True)
             if not noticed:
                 blunt.append(tooth)
