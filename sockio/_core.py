@@ -473,9 +473,7 @@ class Core:
             sends, reads: which turns are needed
             eol: what ends a whole message that may be discarded; None: nothing may
         """
-        world = None if self._world is None else self._world()
-        if self.queues.world is not world:
-            self.queues = Queues(world)  # the old one has ended, and whatever was waiting there
+        self._enter_world()
         link: Link | None = None
         while True:
             if reads:
@@ -504,6 +502,12 @@ class Core:
                 raise
             link.leave(ticket)
             link = None
+
+    def _enter_world(self) -> None:
+        """Begin anew if the event loop is another one: the old one has ended, and whatever was waiting there."""
+        world = None if self._world is None else self._world()
+        if self.queues.world is not world:
+            self.queues = Queues(world)
 
     async def _turn(self, around: Core | Scope, side: str, ticket: Any, deadline: float | None, closings: int) -> None:
         """Wait until the ticket is the first of its queue."""
@@ -747,6 +751,7 @@ class Core:
         try:
             if self._scope() is not None:
                 raise self._already_open()
+            self._enter_world()
             await self._connect(ticket, deadline, self._closings, must_be_new)
         except BaseException as exc:
             error = self._failed(exc, "open", None, None, None)

@@ -37,7 +37,7 @@ def busy(sock: Sock, instrument: Instrument, seconds: bytes = b"0.2") -> Running
 def queue_up(sock: Sock, *requests: bytes, timeout: float | None = GENEROUS) -> list[Running]:
     """Start requests one after another, each when the one before stands in the queue."""
     queue = sock.raw.queues.reads
-    started = []
+    started: list[Running] = []
     for request in requests:
         length = len(queue)
         started.append(sock.start("write_readline", request + b"\n", timeout=timeout))
@@ -151,7 +151,7 @@ def test_those_who_wait_for_the_same_connection_are_served_in_the_order_of_their
     flavour: Flavour, instrument: Instrument, names: Names
 ) -> None:
     sock = flavour.tcp(slow_name(names, instrument), instrument.port)
-    asking = []
+    asking: list[Running] = []
     requests = [b"ECHO? %d" % number for number in range(8)]
     for length, request in enumerate(requests, start=1):
         asking.append(sock.start("write_readline", request + b"\n", timeout=GENEROUS))
@@ -163,12 +163,25 @@ def test_those_who_wait_for_the_same_connection_are_served_in_the_order_of_their
     assert instrument.ledger.links == [1]
 
 
+@clause("A1", "C4")
+def test_a_call_joins_an_open_that_is_under_way(flavour: Flavour, instrument: Instrument, names: Names) -> None:
+    sock = flavour.tcp(slow_name(names, instrument), instrument.port)
+    opening = sock.start("open")
+    eventually(lambda: len(sock.raw.queues.connects) == 1)
+    asking = sock.start("write_readline", b"ECHO? a\n", timeout=GENEROUS)
+    eventually(lambda: len(sock.raw.queues.connects) == 2)
+    names.answering.set()
+    opening.result()
+    assert asking.result() == b"a,1\n"
+    assert instrument.ledger.links == [1]
+
+
 @clause("A1")
 def test_nobody_is_overtaken_because_the_object_was_connecting(
     flavour: Flavour, instrument: Instrument, names: Names
 ) -> None:
     sock = flavour.tcp(slow_name(names, instrument), instrument.port)
-    asking = []
+    asking: list[Running] = []
     for length, request in enumerate([b"DELAY? 0.2\n", b"ECHO? a\n", b"ECHO? b\n"], start=1):
         asking.append(sock.start("write_readline", request, timeout=GENEROUS))
         eventually(lambda length=length: len(sock.raw.queues.reads) == length)  # type: ignore[misc]
@@ -484,7 +497,7 @@ def test_a_transaction_is_exclusive_for_all_kinds_of_calls(flavour: Flavour, ins
 
     def body() -> Script:
         ready.append((yield sock.raw.write_readline(b"DELAY? 0.2\n")))
-        replies = []
+        replies: list[bytes] = []
         for number in range(5):
             yield sock.raw.write(b"ECHO? inside %d\n" % number)
             replies.append((yield sock.raw.readline()))
@@ -875,7 +888,7 @@ def test_of_several_readers_of_a_link_that_ends_one_is_told(flavour: Flavour, in
     sock = flavour.tcp(instrument.host, instrument.port, timeout=GENEROUS)
     sock.open()
     queue = sock.raw.queues.reads
-    readers = []
+    readers: list[Running] = []
     for length in range(1, 4):
         readers.append(sock.start("readline", timeout=1))
         eventually(lambda length=length: len(queue) == length)  # type: ignore[misc]

@@ -602,8 +602,7 @@ def impossible_name(_: Names) -> dict[str, Any]:
 def test_what_cannot_heal_is_not_retried(
     flavour: Flavour, names: Names, mistake: Callable[[Names], dict[str, Any]]
 ) -> None:
-    options = {**mistake(names), "retry": Retry(None, delay=0.01), "timeout": GENEROUS}
-    sock = flavour.tcp(port=1, **options)
+    sock = flavour.tcp(port=1, retry=Retry(None, delay=0.01), timeout=GENEROUS, **mistake(names))
     with pytest.raises(ValueError, match=r"."):
         sock.write(ECHO)
     assert len(names.lookups) <= 1

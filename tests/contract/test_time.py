@@ -6,7 +6,7 @@ import asyncio
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,7 +44,7 @@ def each(calls: list[tuple[str, tuple[Any, ...]]]) -> pytest.MarkDecorator:
 
 
 @contextmanager
-def times_out(sent: bool = False) -> Iterator[None]:
+def times_out(sent: bool = False) -> Generator[None]:
     """Check that what is inside times out by itself, and whether it says that it had sent anything."""
     began = time.monotonic()
     with pytest.raises(ConnectionTimeoutError) as caught:
