@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from time import monotonic
@@ -254,9 +255,9 @@ class AsyncTCP(Core):
             if ticket.bells:
                 ticket.finish()
 
+    @abstractmethod
     async def _checkpoint(self) -> None:
         """Let the other tasks run."""
-        raise NotImplementedError
 
 
 class _Steps(Stream[AsyncTCP]):

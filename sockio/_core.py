@@ -21,9 +21,11 @@ import math
 import os
 import random
 import socket
+import sys
 import time
 import warnings
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
@@ -53,7 +55,7 @@ Callback = Callable[..., Any] | None
 _INFINITE = math.inf
 
 
-class Core:
+class Core(ABC):
     """A TCP object, but for the flavour's way of waiting.
 
     Args:
@@ -156,16 +158,16 @@ class Core:
     _now = staticmethod(time.monotonic)
     _lookup = staticmethod(lookup)
 
+    @abstractmethod
     async def _new_link_on(self, sock: socket.socket) -> Link:
         """Return a link on a connected socket."""
-        return self._link_class(self, sock)
 
     async def _finish_callback(self, result: Any, bell: Bell, deadline: float | None) -> None:
         """Wait for what ``on_connection_made`` returned, if it can be waited for; a ring or the deadline cancel it."""
 
+    @abstractmethod
     def _start_callback(self, link: Link, context: Context, callback: Callable[..., Any], *args: object) -> None:
         """Run a callback about that link soon, in that context, where it can do no harm."""
-        raise NotImplementedError
 
     def _incomplete(self, name: str, error: ConnectionEOFError, wanted: Any) -> ConnectionEOFError:
         """Return the error for an exact read that the end of the link cut off."""
@@ -308,7 +310,7 @@ class Core:
             link.drop(ConnectionClosedError("an unfinished message was left over"))
 
     def _unmet(self, link: Link, take: Take) -> Any:
-        """Return what a call gets whose reply isn't complete: None to wait on.
+        """Return what a call gets whose reply isn't complete, and that has no more to wait for.
 
         Raises:
             LinkError: the link has ended
@@ -319,8 +321,6 @@ class Core:
                 pass
             if len(buffer) or not link.drained:
                 return buffer.take_all()
-        elif not link.drained:
-            return None
         clean = link.cause is None and not link.closed
         partial = buffer.take_all()
         if take is to_end and partial and clean:
@@ -740,7 +740,7 @@ class Core:
             with scope:
                 yield
         finally:
-            if scope in self._scopes:
+            while scope in self._scopes:
                 self._scopes.remove(scope)
 
     def _already_open(self) -> ConnectionClosedError:
@@ -818,5 +818,5 @@ def _forget_links() -> None:
         core._after_fork()
 
 
-if hasattr(os, "register_at_fork"):
+if sys.platform != "win32":
     os.register_at_fork(after_in_child=_forget_links)

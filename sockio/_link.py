@@ -8,6 +8,7 @@ import select
 import socket
 import sys
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ WIRE = 5
 wire_log = log.getChild("wire")
 
 
-class _SelectPoller:
+class _SelectPoller:  # pragma: no cover - Windows
     """``select.poll`` where there is none (Windows)."""
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ def poller_of(sock: socket.socket) -> Any:
     return poller
 
 
-class Link:
+class Link(ABC):
     """One TCP connection: a non-blocking socket, what arrived on it, who waits for it, and how it ended.
 
     Attributes:
@@ -96,14 +97,15 @@ class Link:
 
     # What the flavour says.
 
+    @abstractmethod
     def more(self, deadline: float | None) -> Awaitable[None]:
         """Wait until bytes were added to the buffer, or the link ended.
 
         Raises:
             Expired: the deadline passed first
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
         """Hand ``data`` to the operating system, of which ``sent`` bytes were taken already.
 
@@ -111,18 +113,16 @@ class Link:
             Expired: the deadline passed first
             OSError: the link broke
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def hang_up(self) -> None:
         """Close the connection now; whoever waits for it finds it ended."""
-        raise NotImplementedError
 
     def release(self) -> None:
         """Nobody but the caller was using the link: give back what ``hang_up`` had to leave."""
 
     def resume(self) -> None:
         """Receive again, after ``paused``."""
-        raise NotImplementedError
 
     # What every flavour does alike.
 
@@ -322,7 +322,7 @@ def pending(sock: socket.socket) -> int:
     try:
         import fcntl
         import termios
-    except ImportError:  # Windows
+    except ImportError:  # pragma: no cover - Windows
         try:
             return len(sock.recv(CHUNK, socket.MSG_PEEK))
         except OSError:

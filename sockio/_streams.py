@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 from ._buffer import Buffer
@@ -20,7 +21,7 @@ def _nothing() -> bytes:
     raise IndexError
 
 
-class Stream(Generic[C]):
+class Stream(ABC, Generic[C]):
     """What is common to the streams of all flavours.
 
     Args:
@@ -40,8 +41,9 @@ class Stream(Generic[C]):
         self._fruitless = 0
         self._taken = 0
 
+    @abstractmethod
     def _framing(self) -> tuple[Take, Any]:
-        raise NotImplementedError
+        """Return the framing of a step, and its argument."""
 
     async def _step(self, ticket: Any) -> bytes:
         """Return the next message.

@@ -38,6 +38,8 @@ class Hint(BaseBell):
     def ring(self) -> None:
         self._queue.put(None)
 
+    ring_from_thread = ring
+
     async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
         left = left_of(deadline)
         try:
@@ -99,6 +101,8 @@ class Bell(BaseBell):
         self._rope.close()
         self._clapper.close()
 
+    __del__ = close  # Ctrl-C may strike before anybody else closes it
+
 
 class Watcher:
     """Notices the ends of links that nobody is using (contract E3): one daemon thread for all of them.
@@ -116,14 +120,14 @@ class Watcher:
         """Tell ``link`` when it has ended."""
         number = link.sock.fileno()
         self._links[number] = weakref.ref(link)  # stays until the number is used again
-        if self._epoll is not None:
+        if self._epoll is not None:  # pragma: no branch - macOS, Windows
             self._epoll.register(number, select.EPOLLRDHUP | select.EPOLLET)
 
     def _run(self) -> None:
         while True:
             if self._epoll is not None:
                 numbers = [number for number, _ in self._epoll.poll()]
-            else:
+            else:  # pragma: no cover - macOS, Windows
                 time.sleep(0.05)
                 numbers = list(self._links)
             for number in numbers:

@@ -14,6 +14,7 @@ started inside; those of its calls that are still under way when it ends go on a
 from __future__ import annotations
 
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -61,20 +62,20 @@ class Ticket:
             bells.remove(bell)
 
 
-class Bell:
+class Bell(ABC):
     """Something to wait for: the flavour's own kind of event."""
 
+    @abstractmethod
     def ring(self) -> None:
         """Let the waiter go on. Called where the waiter lives."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ring_from_thread(self) -> None:
         """Let the waiter go on. Called from any thread, also after the waiter's world has ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
         """Wait for a ring, for one of the sockets to end connecting, or for the deadline: False."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Give back what the bell holds."""

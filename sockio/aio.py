@@ -295,21 +295,17 @@ class TCP(AsyncTCP):
             loop.call_soon_threadsafe(self._run_callback, callback, args, context=context)
 
     def _run_callback(self, callback: Callable[..., Any], args: tuple[object, ...]) -> None:
-        async def finish(result: Any) -> None:
+        async def run() -> None:
             try:
-                await result
+                result = callback(*args)
+                if isawaitable(result):
+                    await result
             except Exception:
                 log.exception("connection event callback failed: %r", callback)
 
-        try:
-            result = callback(*args)
-        except Exception:
-            log.exception("connection event callback failed: %r", callback)
-        else:
-            if isawaitable(result):
-                task = asyncio.ensure_future(finish(result))
-                _callbacks.add(task)
-                task.add_done_callback(_callbacks.discard)
+        task = asyncio.ensure_future(run())
+        _callbacks.add(task)
+        task.add_done_callback(_callbacks.discard)
 
     async def _checkpoint(self) -> None:
         await asyncio.sleep(0)

@@ -26,7 +26,7 @@ except ImportError:  # Python 2.7
 
 if sys.version_info >= (3,):
     from urllib.parse import urlsplit
-else:
+else:  # Python 2.7
     from urlparse import urlsplit
 
 IPTOS_NORMAL = 0x00
@@ -51,7 +51,7 @@ elif sys.version_info >= (3,):
     class _TimeoutBase(TimeoutError, _AsyncioTimeoutError):
         """Up to Python 3.10 asyncio's timeout is a class of its own."""
 
-else:
+else:  # Python 2.7
     _TimeoutBase = socket.timeout
 
     class ConnectionError(socket.error):

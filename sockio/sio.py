@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
@@ -390,7 +391,7 @@ def _new_watcher() -> None:
     _watcher_lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
+if sys.platform != "win32":
     os.register_at_fork(after_in_child=_new_watcher)
 
 

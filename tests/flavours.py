@@ -141,6 +141,10 @@ class Flavour:
         self._socks.append(sock)
         return sock
 
+    def forget(self, sock: Sock) -> None:
+        """Let go of an object: nobody closes it when the test ends."""
+        self._socks.remove(sock)
+
     def __enter__(self) -> Flavour:
         self._socks: list[Sock] = []
         self.begin()
@@ -242,8 +246,8 @@ class Sio(Flavour):
         return manager.__exit__(exc and type(exc), exc, exc and exc.__traceback__)
 
     def _play(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        result = function(*args, **options)
-        if not inspect.isgenerator(result):
+        result: Any = function(*args, **options)
+        if not isinstance(result, Generator):
             return result
         value = None
         try:
@@ -328,8 +332,8 @@ class Aio(Flavour):
         return manager.__aexit__(exc and type(exc), exc, exc and exc.__traceback__)
 
     async def _play(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        result = function(*args, **options)
-        if not inspect.isgenerator(result):
+        result: Any = function(*args, **options)
+        if not isinstance(result, Generator):
             return await result if inspect.isawaitable(result) else result
         step: Callable[[], Any] = lambda: result.send(None)  # noqa: E731
         try:

@@ -225,8 +225,9 @@ def test_nothing_leaks_over_ten_thousand_reconnects(flavour: Flavour, peer: Peer
     usual, memory = in_use(), blocks()
     for peer.ending in ("close", "peer", "reset"):
         flavour.start(reconnect, 3400).result(2 * BOUND)
-    eventually(lambda: in_use() == usual, 10)
-    assert blocks() - memory < 2000
+    eventually(lambda: all(now <= before for now, before in zip(in_use(), usual, strict=True)))
+    if sys.gettrace() is None:  # coverage's own notes grow with the number of threads
+        assert blocks() - memory < 2000
     assert sock.connection_counter == 10_500
 
 
@@ -406,7 +407,7 @@ INTERRUPTED = """
     real = socket.getaddrinfo
     def slow(host, *args, **options):
         if not options.get("flags") and where == "resolving":
-            print("ready", flush=True)
+            os.write(1, b"ready\\n")
             time.sleep(3600)
         return real(host, *args, **options)
     socket.getaddrinfo = slow
@@ -437,7 +438,7 @@ def test_a_blocking_call_ends_at_once_with_keyboard_interrupt(instrument: Instru
         threading.Thread(target=first, daemon=True).start()
         while not sock.queues.reads:
             time.sleep(0.001)
-    print("ready", flush=True)
+    os.write(1, b"ready\\n")
     try:
         sock.write_readline(b"DELAY? 3600\\n")
     except KeyboardInterrupt:
@@ -472,7 +473,7 @@ def test_asyncio_run_ends_at_once_with_keyboard_interrupt(instrument: Instrument
         if where == "turn":
             first = asyncio.create_task(sock.write_readline(b"DELAY? 3600\\n"))
             await asyncio.sleep(0.01)
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
         await sock.write_readline(b"DELAY? 3600\\n")
     async def again():
         print(await sock.write_readline(b"ECHO? again\\n", timeout=60))
@@ -534,7 +535,15 @@ def torn(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test whose interrupts leave new sockets and coroutines to Python, which mentions them."""
     for warning in ("ResourceWarning", "RuntimeWarning", "pytest.PytestUnraisableExceptionWarning"):
         test = pytest.mark.filterwarnings(f"ignore::{warning}")(test)
-    return test
+    marked: Callable[..., None] = pytest.mark.usefixtures("collected")(test)
+    return marked
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Have the garbage collected before the next test."""
+    yield
+    gc.collect()
 
 
 class Interrupter:
@@ -614,6 +623,7 @@ def test_an_interrupt_at_any_point_of_a_call_leaves_the_object_usable(instrument
             sock.close()
         elif state == "lost":
             instrument.drop()
+            eventually(lambda: not sock.connected())
 
     prepare()
     count = 0
@@ -733,7 +743,7 @@ def test_a_pending_call_does_not_hold_up_the_exit_of_the_interpreter_sio(instrum
     sock = TCP(host, port, retry=retry)
     for _ in range(1 + (where == "turn")):
         threading.Thread(target=sock.write_readline, args=(b"DELAY? 3600\\n",), daemon=True).start()
-    print("ready", flush=True)
+    os.write(1, b"ready\\n")
     sys.stdin.readline()
     """
     )
@@ -758,7 +768,7 @@ def test_a_pending_call_holds_up_neither_the_end_of_the_loop_nor_the_exit(
         sock = TCP(host, port, retry=retry)
         pending = [asyncio.create_task(sock.write_readline(b"DELAY? 3600\\n")) for _ in range(2)]
         await asyncio.sleep(0.01)
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
         await asyncio.to_thread(sys.stdin.readline)
         return pending
     assert all(task.cancelled() for task in run(main()))

@@ -286,6 +286,7 @@ def test_a_stream_never_goes_on_with_another_link(flavour: Flavour, instrument: 
     instrument.send(b"first\nsecond\nthird\n")
     assert flavour.call(flavour.step, stream) == b"first\n"
     instrument.drop()
+    eventually(lambda: not sock.connected())
     assert sock.write_readline(b"ECHO? new\n") == b"new,1\n"
     instrument.send(b"of the second link\n")
     eventually(arrived(sock, 19))
@@ -306,6 +307,7 @@ def test_what_was_cut_off_is_told_even_after_the_object_reconnected(flavour: Fla
     instrument.send(b"first\nsec")
     assert flavour.call(flavour.step, stream) == b"first\n"
     instrument.drop()
+    eventually(lambda: not sock.connected())
     assert sock.write_readline(b"ECHO? new\n") == b"new,1\n"
     with pytest.raises(ConnectionEOFError) as caught:
         flavour.call(flavour.step, stream)
@@ -442,7 +444,8 @@ def test_links_that_end_without_a_line_count_as_failed_attempts(flavour: Flavour
     sock = flavour.tcp(instrument.host, instrument.port, retry=Retry(attempts=3, delay=0.01))
     with pytest.raises((ConnectionEOFError, ConnectionLostError)):
         next(sock.line_stream(reconnect=True))
-    assert 3 <= len(instrument.ledger.links) <= 9
+    # At most four links without a line, each after two attempts that met the end of theirs.
+    assert 3 <= len(instrument.ledger.links) <= 12
 
 
 @clause("S3", "T1")

@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from tests.teeth.catalogue import ROOT, TEETH, Tooth
 
 COPIED = ("sockio", "simulator", "tests", "docs", "pyproject.toml")
@@ -93,7 +95,11 @@ def main(clauses: set[str]) -> int:
     teeth = [tooth for tooth in TEETH if not clauses or tooth.clause in clauses]
     blunt: list[Tooth] = []
     with copied(ROOT) as whole, ThreadPoolExecutor(JOBS) as pool:
-        left_out = failures(run_tests(whole, {tooth.clause for tooth in teeth})[1])
+        status, output = run_tests(whole, {tooth.clause for tooth in teeth})
+        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            print(f"the tests can't be run, without any breakage:\n{output}", file=sys.stderr)
+            return 2
+        left_out = failures(output)
         for name in left_out:
             print(f"left out, as it fails without a breakage: {name}", flush=True)
         for tooth, (noticed, how) in zip(teeth, pool.map(partial(bite, whole, left_out), teeth), strict=True):

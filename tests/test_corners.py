@@ -1,0 +1,238 @@
+"""What hardly ever happens: states between two statements, made by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+import sockio.aio
+import sockio.sio
+from simulator import Instrument
+from sockio._core import Core
+from sockio._dial import Race
+from sockio._rules import UNSET
+from sockio.common import LinkError
+from tests.flavours import BOUND, Flavour
+
+
+def echo_of_large_requests(size: int) -> int:
+    """Serve one link: read ``size`` bytes, answer a line, and so on; return the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as link:
+            left = size
+            while data := link.recv(2**20):
+                left -= len(data)
+                if left == 0:
+                    link.sendall(b"done\n")
+                    left = size
+
+    threading.Thread(target=serve, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def test_a_request_larger_than_the_buffers_of_the_system_gets_its_reply(flavour: Flavour) -> None:
+    size = 2**24
+    sock = flavour.tcp("127.0.0.1", echo_of_large_requests(size))
+    for _ in range(2):
+        assert sock.write_readline(b"x" * size, timeout=BOUND) == b"done\n"
+
+
+def test_a_request_that_the_system_takes_nothing_of_at_first_gets_its_reply(
+    flavour: Flavour, instrument: Instrument
+) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    link = sock.raw._link
+    send = link.send
+
+    def busy(_: bytes) -> int:
+        link.send = send
+        raise BlockingIOError
+
+    link.send = busy
+    assert sock.write_readline(b"ECHO? a\n", timeout=BOUND) == b"a,1\n"
+
+
+def test_a_call_that_was_torn_off_costs_the_link(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    sock.raw._link.writing = True
+    assert sock.write_readline(b"ECHO? a\n") == b"a,1\n"
+    assert sock.connection_counter == 2
+
+
+def test_a_link_that_was_replaced_meanwhile_fits_no_call(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    old = sock.raw._link
+    sock.close()
+    sock.open()
+    old.closed = False
+    assert not flavour.call(lambda: sock.raw._fits(old, True, True, True, None))
+
+
+def test_a_straight_call_during_which_the_object_was_closed_keeps_its_reply(
+    flavour: Flavour, instrument: Instrument
+) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.write_readline(b"ECHO? a\n")
+    link = sock.raw._link
+    settle = link.settle
+
+    def settle_and_close() -> None:
+        settle()
+        sock.raw._close()
+
+    link.settle = settle_and_close
+    assert sock.write_readline(b"ECHO? b\n") == b"b,2\n"
+    assert not sock.connected()
+    assert sock.write_readline(b"ECHO? c\n") == b"c,3\n"
+
+
+def test_a_ticket_that_another_thread_removes_first_is_no_matter(flavour: Flavour, instrument: Instrument) -> None:
+    class Faster(list[Any]):
+        def remove(self, ticket: Any) -> None:
+            super().remove(ticket)
+            raise ValueError
+
+    class Over:
+        over = True
+
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    sock.raw.queues.reads = Faster([Over()])
+
+    def call() -> Any:
+        return sock.raw.readbuffer()
+
+    with pytest.raises(ValueError):  # from our own way out; the turn was taken  # noqa: PT011
+        flavour.call(call)
+
+
+def test_open_inside_on_connection_made_says_that_the_object_is_open(flavour: Flavour, instrument: Instrument) -> None:
+    errors: list[BaseException] = []
+
+    def greet() -> Any:
+        try:
+            yield sock.raw.open()
+        except ConnectionError as exc:
+            errors.append(exc)
+
+    sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=flavour.callback(greet))
+    sock.open()
+    assert "already open" in str(errors[0])
+
+
+def test_a_stream_is_its_own_iterator(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    stream = flavour.module.LineStream(sock.raw)
+    assert flavour.call(flavour.stream_of, stream) is stream
+
+
+def test_an_object_whose_link_has_ended_goes_without_a_warning(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    instrument.drop()
+    while sock.connected():
+        pass
+    flavour.forget(sock)
+    del sock
+    gc.collect()
+
+
+def test_an_address_that_is_refused_at_once_is_a_failed_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: 111)
+    race = Race([(socket.AF_INET, ("127.0.0.1", 1))], lambda _: None)
+    with pytest.raises(ConnectionRefusedError):
+        race.step(0.0)
+
+
+def test_a_blocking_call_that_would_suspend_is_a_defect() -> None:
+    async def suspends() -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="suspended"):
+        sockio.sio.drive(suspends())
+
+
+def test_the_futures_flavour_says_that_it_is_not_there_yet() -> None:
+    with pytest.raises(NotImplementedError, match="not there yet"):
+        sockio.sio.TCP("127.0.0.1", 5025, resolve_futures=False)
+
+
+def test_the_default_of_timeout_has_a_short_repr() -> None:
+    assert repr(UNSET) == "UNSET"
+
+
+async def opened(instrument: Instrument, **options: Any) -> tuple[sockio.aio.TCP, sockio.aio.Link]:
+    sock = sockio.aio.TCP(instrument.host, instrument.port, **options)
+    await sock.open()
+    link = sock._link
+    assert isinstance(link, sockio.aio.Link)
+    return sock, link
+
+
+@pytest.mark.asyncio
+async def test_a_wait_on_a_link_that_has_ended_is_over_at_once(instrument: Instrument) -> None:
+    sock, link = await opened(instrument)
+    link.drained = True
+    await asyncio.wait_for(link.more(None), BOUND)
+    link.resume()
+    link.resume_writing()
+    await sock.close()
+    link.hang_up()
+    with pytest.raises(LinkError):
+        await link.flush(b"x", 0, None)
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_asyncio_refuses_leaves_no_socket(
+    instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(5, "no")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refuse)
+    with pytest.raises(OSError, match="no"):
+        await sockio.aio.TCP(instrument.host, instrument.port).open()
+
+
+@pytest.mark.asyncio
+async def test_close_ends_an_on_connection_made_that_waits(instrument: Instrument) -> None:
+    waiting = asyncio.Event()
+
+    async def greet() -> None:
+        waiting.set()
+        await asyncio.sleep(3600)
+
+    sock = sockio.aio.TCP(instrument.host, instrument.port, on_connection_made=greet)
+    opening = asyncio.ensure_future(sock.open())
+    await waiting.wait()
+    await sock.close()
+    with pytest.raises(ConnectionError, match="closed"):
+        await asyncio.wait_for(opening, BOUND)
+
+
+def test_what_happens_after_the_loop_has_ended_is_told_to_nobody(instrument: Instrument) -> None:
+    loop = asyncio.SelectorEventLoop()
+    told: list[object] = []
+
+    async def prepare() -> tuple[sockio.aio.TCP, sockio.aio.Bell]:
+        sock, _ = await opened(instrument, on_connection_lost=told.append)
+        return sock, sockio.aio.Bell()
+
+    sock, bell = loop.run_until_complete(prepare())
+    loop.close()
+    bell.ring_from_thread()
+    instrument.drop()
+    while sock.connected():
+        pass
+    Core.__del__(sock)
+    assert told == []
