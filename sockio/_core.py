@@ -475,6 +475,7 @@ class Core(ABC):
         """
         self._enter_world()
         link: Link | None = None
+        free = False
         while True:
             if reads:
                 await self._turn(around, "reads", ticket, deadline, closings)
@@ -482,7 +483,6 @@ class Core(ABC):
                 await self._turn(around, "writes", ticket, deadline, closings)
             self._check_open(closings)
             if link is None:
-                free = False
                 if isinstance(around, Scope):
                     link = around.link
                 elif bound is not None and bound.link is not None:

@@ -170,7 +170,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
             pass  # the loop is closed
         self.sock.close()
         if hasattr(transport, "_sock"):  # asyncio's own: it can't be closed without its loop, and would complain
-            transport._sock = None
+            setattr(transport, "_sock", None)  # noqa: B010
 
     def _wake(self) -> None:
         for waiter in (self._reader, self._writer):

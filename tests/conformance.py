@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,8 +37,7 @@ class Conformance:
             unknown = set(clauses) - known.keys()
             if unknown:
                 raise pytest.UsageError(f"{item.nodeid}: no such clause in {CONTRACT.name}: {', '.join(unknown)}")
-            parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-            flavour = parameters.get("flavour")
+            flavour: Any = getattr(getattr(item, "callspec", None), "params", {}).get("flavour")
             names = [flavour.name] if flavour is not None else [mark.args[0] for mark in item.iter_markers("flavours")]
             self._verifies[item.nodeid] = [(clause, name) for clause in clauses for name in names]
         if wanted := set(self._config.getoption("clause")):
