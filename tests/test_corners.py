@@ -10,14 +10,21 @@ from typing import Any
 
 import pytest
 
+import sockio._link
 import sockio.aio
 import sockio.sio
 from simulator import Instrument
 from sockio._core import Core
 from sockio._dial import Race
 from sockio._rules import UNSET
-from sockio.common import LinkError
-from tests.flavours import BOUND, Flavour
+from sockio.common import LinkError, Retry
+from tests.flavours import BOUND, Flavour, eventually
+
+
+class Over:
+    """A ticket whose call is over."""
+
+    over = True
 
 
 def echo_of_large_requests(size: int) -> int:
@@ -102,9 +109,6 @@ def test_a_ticket_that_another_thread_removes_first_is_no_matter(flavour: Flavou
             super().remove(ticket)
             raise ValueError
 
-    class Over:
-        over = True
-
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
     sock.raw.queues.reads = Faster([Over()])
@@ -114,6 +118,74 @@ def test_a_ticket_that_another_thread_removes_first_is_no_matter(flavour: Flavou
 
     with pytest.raises(ValueError):  # from our own way out; the turn was taken  # noqa: PT011
         flavour.call(call)
+
+
+class Overtaken(list[Any]):
+    """A queue in which somebody else is always faster."""
+
+    def append(self, ticket: Any) -> None:
+        if not self:
+            super().append(Over())
+        super().append(ticket)
+
+
+def test_a_request_that_is_overtaken_at_the_start_waits_for_its_turn(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.write_readline(b"ECHO? a\n")
+    sock.raw.queues.reads = Overtaken()
+    assert sock.write_readline(b"ECHO? b\n") == b"b,2\n"
+
+
+def test_what_arrived_is_forgotten_unless_somebody_reads(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.write_readline(b"ECHO? a\n")
+    instrument.send(b"junk\n")
+    eventually(lambda: sock.in_waiting() == 5)
+    queue = sock.raw.queues.reads
+    sock.raw.queues.reads = Overtaken()
+    sock.reset_input_buffer()
+    assert sock.in_waiting() == 5
+    sock.raw.queues.reads = queue
+    sock.raw._link.paused = True
+    sock.reset_input_buffer()
+    assert sock.in_waiting() == 0
+
+
+def test_close_ends_the_pause_of_a_stream_that_reconnects(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port, retry=Retry(attempts=None, delay=3600, max_delay=3600))
+    step = flavour.start(flavour.step, flavour.module.LineStream(sock.raw, reconnect=True))
+    eventually(lambda: sock.connection_counter == 1)
+    instrument.drop()
+    eventually(lambda: sock.connection_counter == 2)
+    instrument.drop()
+    eventually(lambda: sock.raw._bells and not sock.raw.queues.reads)
+    sock.close()
+    assert "iteration on" in str(step.error())
+
+
+def test_a_link_outlives_its_object(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    link = sock.raw._link
+    link.core = lambda: None
+    flavour.call(link.end, None)
+    flavour.call(link.hang_up)
+    link.sock.close()
+    link.abandon()
+
+
+def test_bytes_that_somebody_else_took_first_are_no_end(
+    flavour: Flavour, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ready:
+        def poll(self, _: float) -> list[tuple[int, int]]:
+            return [(0, 1)]
+
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(sockio._link, "poller_of", lambda _: Ready())
+        assert sock.connected()
 
 
 def test_open_inside_on_connection_made_says_that_the_object_is_open(flavour: Flavour, instrument: Instrument) -> None:

@@ -303,7 +303,7 @@ def test_who_gives_up_waiting_for_a_turn_disturbs_nobody(
 @clause("A3")
 def test_who_stands_behind_one_that_gave_up_still_waits(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
-    first = busy(sock, instrument, b"0.25")
+    first = busy(sock, instrument, b"2")
     gone = queue_up(sock, b"ECHO? gone", timeout=0.1)
     behind = queue_up(sock, b"ECHO? behind")
     assert isinstance(gone[0].error(), ConnectionTimeoutError)

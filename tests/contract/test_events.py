@@ -500,9 +500,11 @@ class Callbacks:
         return asyncio.ensure_future(self.coroutine(*args))
 
     def awaitable(self, *args: object) -> Awaitable[None]:
+        coroutine = self.coroutine(*args)
+
         class Awaited:
-            def __await__(_) -> Generator[Any, Any, None]:
-                return self.coroutine(*args).__await__()
+            def __await__(self) -> Generator[Any, Any, None]:
+                return coroutine.__await__()
 
         return Awaited()
 
@@ -589,7 +591,7 @@ def test_a_callback_that_blocks_harms_neither_its_object_nor_another(instrument:
         over.wait(BOUND)
 
     sock = sockio.sio.TCP(instrument.host, instrument.port, on_connection_lost=block, on_eof_received=block)
-    other = sockio.sio.TCP(instrument.host, instrument.port, on_connection_lost=lambda _: told.set())
+    other = sockio.sio.TCP(instrument.host, instrument.port, on_connection_lost=lambda *_: told.set())
     try:
         with sock, other:
             instrument.drop()

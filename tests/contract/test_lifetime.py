@@ -201,7 +201,7 @@ def peer() -> Iterator[Peer]:
 @clause("F2")
 @linux
 def test_nothing_leaks_over_ten_thousand_reconnects(flavour: Flavour, peer: Peer) -> None:
-    sock = flavour.tcp("127.0.0.1", peer.port, on_connection_lost=lambda _: None)
+    sock = flavour.tcp("127.0.0.1", peer.port, on_connection_lost=callable)
 
     def reconnect(times: int) -> Script:
         for _ in range(times):
@@ -515,7 +515,8 @@ def check_interrupt(instrument: Instrument, program: str, where: str) -> None:
 @functools.cache
 def calling(code: CodeType) -> set[int | None]:
     """Return the lines of a function that call something."""
-    starts, line, found = dict(dis.findlinestarts(code)), None, set()
+    found: set[int | None] = set()
+    starts, line = dict(dis.findlinestarts(code)), None
     for instruction in dis.get_instructions(code):
         line = starts.get(instruction.offset, line)
         if instruction.opname.startswith("CALL"):
