@@ -54,4 +54,4 @@ def pytest_runtest_makereport(item):  # type: (pytest.Item) -> Generator[None, A
             title = "ledger of %s on %s" % (instrument.name, instrument.address)
             report.sections.append((title, str(instrument.ledger)))
     if report.when == "teardown":
-        getattr(item, _ATTRIBUTE, []).clear()  # pytest keeps the item, which mustn't keep the ledgers
+        del getattr(item, _ATTRIBUTE, [])[:]  # pytest keeps the item, which mustn't keep the ledgers
