@@ -27,7 +27,11 @@ _CONNECTING = {errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBL
 
 def earliest(*deadlines: float | None) -> float | None:
     """Return the first of the deadlines to pass; ``None`` never does."""
-    return min((deadline for deadline in deadlines if deadline is not None), default=None)
+    first = None
+    for deadline in deadlines:
+        if deadline is not None and (first is None or deadline < first):
+            first = deadline
+    return first
 
 
 def lookup(host: str, port: int, flags: int = 0) -> list[Address]:

@@ -17,7 +17,7 @@ from simulator import Instrument
 from sockio._core import Core
 from sockio._dial import Race
 from sockio._rules import UNSET
-from sockio.common import LinkError, Retry
+from sockio.common import ConnectionTimeoutError, LinkError, Retry
 from tests.flavours import BOUND, Flavour, eventually
 
 
@@ -308,3 +308,36 @@ def test_what_happens_after_the_loop_has_ended_is_told_to_nobody(instrument: Ins
         pass
     Core.__del__(sock)
     assert told == []
+
+
+@pytest.mark.asyncio
+async def test_what_came_in_time_counts_though_the_loop_was_late(instrument: Instrument) -> None:
+    sock, link = await opened(instrument)
+    instrument.send(b"in time\n")
+    while not sock.in_waiting():
+        pass  # the loop has no chance to receive it
+    waiting = link.more(0.0)
+    link._tick()
+    assert waiting.done()
+    await waiting
+    assert await sock.readline() == b"in time\n"
+    await sock.close()
+
+
+@pytest.mark.asyncio
+async def test_an_on_connection_made_that_outlasts_the_deadline_is_given_up(instrument: Instrument) -> None:
+    async def greet() -> None:
+        await asyncio.sleep(3600)
+
+    sock = sockio.aio.TCP(instrument.host, instrument.port, on_connection_made=greet)
+    with pytest.raises(ConnectionTimeoutError):
+        await sock.open(timeout=0.05)
+
+
+def test_a_socket_that_another_thread_has_closed_has_ended(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    link = sock.raw._link
+    flavour.call(link.hang_up)
+    link.sock.close()
+    assert link.peer_gone()

@@ -464,6 +464,7 @@ def test_closing_the_object_ends_a_reconnecting_stream(flavour: Flavour, instrum
     sock.open()
     step = flavour.start(flavour.step, flavour.module.LineStream(sock.raw, reconnect=True))
     eventually(lambda: callers(sock))
+    instrument.ledger.wait(lambda ledger: ledger.links)
     sock.close()
     assert isinstance(step.error(), ConnectionClosedError)
     assert instrument.ledger.links == [1]
