@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dis
 import functools
 import gc
@@ -28,7 +29,8 @@ import pytest
 import sockio
 import sockio.aio
 import sockio.sio
-from simulator import Instrument
+from simulator import Delay, Instrument
+from sockio.common import ConnectionTimeoutError
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, FLAVOURS, Flavour, Script, eventually
 
