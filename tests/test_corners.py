@@ -341,3 +341,11 @@ def test_a_socket_that_another_thread_has_closed_has_ended(flavour: Flavour, ins
     flavour.call(link.hang_up)
     link.sock.close()
     assert link.peer_gone()
+
+
+def test_a_scope_that_was_torn_off_is_forgotten(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    sock.raw._scopes.append(Over())
+    assert sock.write_readline(b"ECHO? a\n") == b"a,1\n"
+    assert sock.raw._scopes == []
