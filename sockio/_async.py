@@ -20,7 +20,7 @@ A = TypeVar("A", bound="AsyncTCP")
 
 
 class AsyncTCP(Core):
-    __doc__ = Core.__doc__
+    """A TCP object whose calls are awaited, but for its library's way of waiting."""
 
     _ticket_class: ClassVar[type[Ticket]]
 

@@ -18,205 +18,23 @@ Two marks make every failure safe, also one that strikes between two statements,
 from __future__ import annotations
 
 import math
-import os
-import random
-import socket
-import sys
-import time
-import warnings
-import weakref
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import Context, copy_context
-from typing import Any, ClassVar
+from typing import Any
 
-from ._dial import Address, Race, earliest, lookup, resolve
-from ._link import Link
-from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, seconds, terminator, to_end
-from ._turns import Bell, Expired, Queues, Scope, current_scope
-from .common import (
-    DEFAULT_LIMIT,
-    DFT_KEEP_ALIVE,
-    IPTOS_LOWDELAY,
-    ConnectionClosedError,
-    ConnectionEOFError,
-    ConnectionLostError,
-    ConnectionTimeoutError,
-    LinkError,
-    Retry,
-    checked_port,
-    configure_socket,
-    keep_alive_options,
-    log,
-)
+from ._base import Base
+from ._connect import Connector
+from ._dial import earliest
+from ._link import Link, given_up
+from ._rules import UNSET, Take, Timeout, anything, checked_separator, seconds, terminator, to_end
+from ._turns import Expired, Scope
+from .common import ConnectionClosedError, ConnectionEOFError, ConnectionLostError, ConnectionTimeoutError, LinkError
 
-Callback = Callable[..., Any] | None
 _INFINITE = math.inf
 
 
-class Core(ABC):
-    """A TCP object, but for the flavour's way of waiting.
-
-    Args:
-        host: name or address of the instrument
-        port: its TCP port, 1 to 65535
-        eol: what ends a line, bytes of any length
-        auto_reconnect: connect on first use and after a loss; else only ``open()`` and ``with`` do
-        on_connection_made: called on every new link before any other request; may use the object
-        on_connection_lost: called once per link with the cause (``None`` after ``close()`` and after a clean end)
-        on_eof_received: called when the peer has ended the link
-        buffer_size: longest line, in bytes, and how much is buffered while nobody reads
-        no_delay: switch Nagle's algorithm off
-        tos: type of service (IPv6: traffic class); ``None`` leaves it alone
-        connection_timeout: seconds for each connection attempt; ``None``: no limit
-        timeout: seconds for each whole call, unless the call says otherwise; ``None``: no limit
-        keep_alive: a bool, ``None`` (the system's), or a dict with any of ``active``, ``idle`` and ``interval``
-            (seconds), ``retry`` (probes)
-        retry: how connecting is retried; default: one attempt
-        stale_input: what the ``write_read*`` calls do with input that arrived before they send:
-            ``"discard"`` or ``"keep"``
-
-    Raises:
-        TypeError, ValueError: an argument of a wrong type or value
-    """
-
-    _link_class: ClassVar[type[Link]]
-    _bell_class: ClassVar[type[Bell]]
-    _link: Link | None = None
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        eol: bytes = b"\n",
-        auto_reconnect: bool = True,
-        on_connection_made: Callback = None,
-        on_connection_lost: Callback = None,
-        on_eof_received: Callback = None,
-        buffer_size: int = DEFAULT_LIMIT,
-        no_delay: bool = True,
-        tos: int | None = IPTOS_LOWDELAY,
-        connection_timeout: float | None = None,
-        timeout: float | None = None,
-        keep_alive: dict[str, int] | bool | None = DFT_KEEP_ALIVE,
-        *,
-        retry: Retry | None = None,
-        stale_input: str = "discard",
-    ) -> None:
-        if not isinstance(host, str):
-            raise TypeError(f"host must be a name or an address, not {host!r}")
-        if not host:
-            raise ValueError("host must not be empty")
-        if retry is not None and not isinstance(retry, Retry):
-            raise TypeError(f"retry must be a sockio.common.Retry, not {retry!r}")
-        if stale_input not in ("discard", "keep"):
-            raise ValueError(f"stale_input must be 'discard' or 'keep', not {stale_input!r}")
-        for callback in (on_connection_made, on_connection_lost, on_eof_received):
-            if callback is not None and not callable(callback):
-                raise TypeError(f"a connection event callback must be callable, not {callback!r}")
-        if tos is not None and checked_size(tos, "tos") > 255:
-            raise ValueError(f"tos must be at most 255, not {tos}")
-        for limit, name in ((timeout, "timeout"), (connection_timeout, "connection_timeout")):
-            if limit is not None:
-                seconds(limit, name)
-        self.host = host
-        self.port = checked_port(port)
-        self.eol = checked_separator(eol)
-        self.auto_reconnect = auto_reconnect
-        self.on_connection_made = on_connection_made
-        self.on_connection_lost = on_connection_lost
-        self.on_eof_received = on_eof_received
-        self.buffer_size = checked_size(buffer_size, "buffer_size", 1)
-        self.no_delay = no_delay
-        self.tos = tos
-        self.connection_timeout = connection_timeout
-        self.timeout = timeout
-        self.keep_alive = keep_alive
-        self.retry = retry or Retry()
-        self.stale_input = stale_input
-        self.connection_counter = 0
-        self.waits = 0
-        keep_alive_options(keep_alive)
-        self._new_link: Link | None = None
-        self._closings = 0
-        self.queues = Queues()
-        self._bells: list[Bell] = []
-        self._scopes: list[Scope] = []
-        self._log = log.getChild(f"TCP({host}:{port})")
-        _objects.add(self)
-
-    # What the flavour says, beside its Link and its Bell.
-
-    #: Tells what a link can't outlive, and what it may only be used in: the running event loop. None: threads.
-    _world: Callable[[], object] | None = None
-
-    @staticmethod
-    def _random() -> float:
-        return random.random()
-
-    _now = staticmethod(time.monotonic)
-    _lookup = staticmethod(lookup)
-
-    @abstractmethod
-    async def _new_link_on(self, sock: socket.socket) -> Link:
-        """Return a link on a connected socket."""
-
-    async def _finish_callback(self, result: Any, bell: Bell, deadline: float | None) -> None:
-        """Wait for what ``on_connection_made`` returned, if it can be waited for; a ring or the deadline cancel it."""
-
-    @abstractmethod
-    def _start_callback(self, link: Link, context: Context, callback: Callable[..., Any], *args: object) -> None:
-        """Run a callback about that link soon, in that context, where it can do no harm."""
-
-    def _incomplete(self, name: str, error: ConnectionEOFError, wanted: Any) -> ConnectionEOFError:
-        """Return the error for an exact read that the end of the link cut off."""
-        return error
-
-    # The plain methods.
-
-    def connected(self) -> bool:
-        """Whether there is a link whose end this host has not received; asks the operating system."""
-        link = self._visible_link()
-        return link is not None and not link.notice()
-
-    is_open = property(connected)
-
-    def at_eof(self) -> bool:
-        """Whether the link has ended and nothing of what it brought is left to read."""
-        link = self._visible_link()
-        return link is not None and link.notice() and not link.waiting()
-
-    def in_waiting(self) -> int:
-        """Return how many bytes can be read without waiting."""
-        link = self._visible_link()
-        return 0 if link is None else link.waiting()
-
-    def __repr__(self) -> str:
-        link = self._link
-        state = "closed" if link is None else "ended" if link.ended else "connected"
-        return f"<{type(self).__module__}.{type(self).__name__} {self.host}:{self.port} {state}>"
-
-    def __del__(self) -> None:
-        link = self._link
-        if link is not None:
-            forgotten, name = not link.ended, repr(self)
-            link.hang_up()
-            if forgotten:
-                warnings.warn(f"unclosed {name}", ResourceWarning, stacklevel=2, source=self)
-
-    def _reset(self, ticket: Any) -> None:
-        """Forget what has arrived, if nobody is reading."""
-        link = self._visible_link()
-        reads = (self._scope() or self).queues.reads
-        if link is None or reads:
-            return
-        reads.append(ticket)
-        if reads[0] is ticket:
-            link.forget()
-            if link.paused:
-                link.resume()
-        reads.remove(ticket)
+class Core(Connector):
+    """A TCP object, but for the flavour's way of waiting."""
 
     # The rules of a call.
 
@@ -457,7 +275,7 @@ class Core(ABC):
 
     async def _fit_link(
         self,
-        around: Core | Scope,
+        around: Base | Scope,
         ticket: Any,
         sends: bool,
         reads: bool,
@@ -503,248 +321,7 @@ class Core(ABC):
             link.leave(ticket)
             link = None
 
-    def _enter_world(self) -> None:
-        """Begin anew if the event loop is another one: the old one has ended, and whatever was waiting there."""
-        world = None if self._world is None else self._world()
-        if self.queues.world is not world:
-            self.queues = Queues(world)
-
-    async def _turn(self, around: Core | Scope, side: str, ticket: Any, deadline: float | None, closings: int) -> None:
-        """Wait until the ticket is the first of its queue."""
-        while True:
-            queue: list[Any] = getattr(around.queues, side)
-            if ticket not in queue:
-                queue.append(ticket)
-            line = tuple(queue)
-            if line[0] is ticket:
-                return
-            ahead = line[line.index(ticket) - 1]
-            if ahead.over:
-                try:
-                    queue.remove(ahead)
-                except ValueError:
-                    pass  # another thread was faster
-            else:
-                await ahead.wait(deadline)
-                self._check_open(closings)
-
-    def _check_open(self, closings: int) -> None:
-        if self._closings != closings:
-            raise ConnectionClosedError("the object was closed meanwhile: check who called close()")
-
-    def _leave(self, around: Core | Scope, ticket: Any, link: Link | None) -> None:
-        """Give the turns back, and the link."""
-        for queue in (around.queues.reads, around.queues.writes):
-            while ticket in queue:
-                queue.remove(ticket)
-        if link is not None:
-            link.leave(ticket)
-
-    def _scope(self) -> Scope | None:
-        """Return the transaction or ``on_connection_made`` of this object that the caller is inside of."""
-        for scope in tuple(self._scopes):
-            if scope.over and scope in self._scopes:
-                self._scopes.remove(scope)  # Ctrl-C struck on the way out of it
-        scope_of_caller = current_scope.get()
-        while scope_of_caller is not None and (scope_of_caller.core is not self or scope_of_caller.over):
-            scope_of_caller = scope_of_caller.outer
-        return scope_of_caller
-
-    def _visible_link(self) -> Link | None:
-        scope = self._scope()
-        return self._link if scope is None else scope.link
-
-    # Connecting.
-
-    async def _healthy_link(self, ticket: Any, sends: bool, deadline: float | None, closings: int) -> Link:
-        """Return the link, connecting if there is none; one that has ended serves a plain read once more (A8)."""
-        link = self._link
-        if link is not None and self._world is not None and link.world is not self._world():
-            link.drop(None)
-            link = None
-        if link is not None and not link.dropped:
-            return link
-        if not self.auto_reconnect:
-            raise ConnectionClosedError("the object is not open: call open()")
-        return await self._connect(ticket, deadline, closings, may_end=not sends)
-
-    async def _connect(
-        self,
-        ticket: Any,
-        deadline: float | None,
-        closings: int,
-        must_be_new: bool = False,
-        may_end: bool = False,
-    ) -> Link:
-        """Return a healthy link, made by whoever comes first through the gate (contract C4).
-
-        Args:
-            must_be_new: raise if there is one already
-            may_end: a new link that ended at once will do as well, if it brought something to read
-        """
-        try:
-            await self._turn(self, "connects", ticket, deadline, closings)
-            link = self._link
-            if link is not None and not link.notice():
-                if must_be_new:
-                    raise self._already_open()
-                return link
-            if link is not None:
-                link.retire()
-            bell = self._new_bell()
-            try:
-                return await self._dial(ticket, bell, deadline, closings, may_end)
-            finally:
-                self._close_bell(bell)
-        finally:
-            if ticket in self.queues.connects:
-                self.queues.connects.remove(ticket)
-                ticket.wake()  # the next one needn't wait for the end of this call
-
-    async def _dial(self, ticket: Any, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
-        """Attempt to connect as often as the retry policy and the deadline allow (contract R5, T2)."""
-        failures = 0
-        error: OSError | None = None
-        while True:
-            limit = self.connection_timeout
-            attempt_deadline = earliest(deadline, None if limit is None else self._now() + limit)
-            try:
-                return await self._attempt(ticket, bell, attempt_deadline, closings, may_end)
-            except (OSError, Expired) as exc:
-                self._check_open(closings)
-                error = self._connect_error(exc, error)
-            failures += 1
-            self._log.debug("connection attempt %d failed: %s", failures, error)
-            if not self.retry.allows(failures):
-                raise error
-            if deadline is not None and self._now() >= deadline:
-                raise error if isinstance(error, ConnectionTimeoutError) else self._connect_error(Expired(), error)
-            pause = self.retry.pause(failures, self._random())
-            await bell.wait(earliest(deadline, self._now() + pause))
-            self._check_open(closings)
-
-    def _connect_error(self, exc: OSError | Expired, previous: OSError | None) -> OSError:
-        """Return the error of an attempt; the one before is the cause of a timeout."""
-        if isinstance(exc, LinkError):
-            return exc
-        if isinstance(exc, Expired):
-            error = ConnectionTimeoutError(
-                "no connection in time: check the address and that the instrument is on, or raise the timeout"
-            )
-            error.__cause__ = previous
-            return error
-        text = f"{exc.strerror or exc}: check the address and that the instrument is on"
-        return type(exc)(exc.errno, text)
-
-    async def _sleep(self, pause: float, deadline: float | None, closings: int) -> None:
-        bell = self._new_bell()
-        try:
-            self._check_open(closings)  # a close() before that rang no bell
-            await bell.wait(earliest(deadline, self._now() + pause))
-        finally:
-            self._close_bell(bell)
-        self._check_open(closings)
-
-    def _new_bell(self) -> Bell:
-        """Return a bell that ``close()`` rings."""
-        bell = self._bell_class()
-        self._bells.append(bell)
-        return bell
-
-    def _close_bell(self, bell: Bell) -> None:
-        self._bells.remove(bell)
-        bell.close()
-
-    async def _attempt(self, ticket: Any, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
-        self._check_open(closings)
-        if deadline is not None and self._now() >= deadline:
-            raise Expired
-        addresses = await resolve(self._lookup, self.host, self.port, bell, deadline)
-        self._check_open(closings)
-        assert addresses is not None
-        link = await self._new_link_on(await self._connected_socket(addresses, bell, deadline, closings))
-        self._new_link = link
-        try:
-            self._check_open(closings)
-            if self.on_connection_made is not None:
-                await self._greet(ticket, link, self.on_connection_made, bell, deadline)
-                self._check_open(closings)
-                may_end = False
-            if link.notice() and not (may_end and link.waiting()):
-                link.retire()
-                raise link.error(link.buffer.take_all())
-            self._link = link
-            self._check_open(closings)
-        except BaseException as exc:
-            link.drop(given_up(exc, "connecting"))
-            raise
-        finally:
-            self._new_link = None
-        self.connection_counter += 1
-        self._log.debug("link %d is up", self.connection_counter)
-        return link
-
-    async def _connected_socket(
-        self, addresses: list[Address], bell: Bell, deadline: float | None, closings: int
-    ) -> socket.socket:
-        keep_alive = keep_alive_options(self.keep_alive)
-        race = Race(addresses, lambda sock: configure_socket(sock, self.no_delay, self.tos, keep_alive))
-        try:
-            while (sock := race.step(self._now())) is None:
-                if deadline is not None and self._now() >= deadline:
-                    raise Expired
-                await bell.wait(earliest(deadline, race.next_start), race.connecting)
-                self._check_open(closings)
-            return sock
-        finally:
-            race.close()
-
-    async def _greet(
-        self, ticket: Any, link: Link, callback: Callable[..., Any], bell: Bell, deadline: float | None
-    ) -> None:
-        """Run ``on_connection_made`` before anybody else may use the link (contract E1, E2)."""
-        with self._inside(Scope(self, link, self, ticket, deadline)):
-            try:
-                await self._finish_callback(callback(), bell, deadline)
-            except Expired:
-                raise
-            except Exception:
-                if not link.notice():
-                    self._log.exception("on_connection_made failed: %r", callback)
-        if deadline is not None and self._now() >= deadline:
-            raise Expired
-
-    async def _begin(self, around: Core | Scope, ticket: Any, timeout: Timeout) -> Link:
-        """Wait for both turns of a transaction, and a link fit for it."""
-        try:
-            deadline = self._deadline(timeout)
-            return await self._fit_link(around, ticket, True, True, self.eol, deadline, self._closings)
-        except BaseException as exc:
-            self._leave(around, ticket, None)
-            error = self._failed(exc, "transaction", None, None, None)
-            raise error from error.__cause__
-
-    @contextmanager
-    def _exclusively(self, around: Core | Scope, ticket: Any, link: Link) -> Generator[None]:
-        """Be inside a transaction (contract A6)."""
-        try:
-            with self._inside(Scope(self, link, around, ticket)):
-                yield
-        finally:
-            self._leave(around, ticket, link)
-
-    @contextmanager
-    def _inside(self, scope: Scope) -> Generator[None]:
-        self._scopes.append(scope)
-        try:
-            with scope:
-                yield
-        finally:
-            while scope in self._scopes:
-                self._scopes.remove(scope)
-
-    def _already_open(self) -> ConnectionClosedError:
-        return ConnectionClosedError("the object is already open: close() it first, or just use it")
+    # Beside the calls that move data.
 
     async def _open(self, ticket: Any, timeout: Timeout, must_be_new: bool = True) -> None:
         deadline = None if timeout is UNSET else self._deadline(timeout)
@@ -757,66 +334,27 @@ class Core(ABC):
             error = self._failed(exc, "open", None, None, None)
             raise error from error.__cause__
 
-    # Ends.
+    async def _begin(self, around: Base | Scope, ticket: Any, timeout: Timeout) -> Link:
+        """Wait for both turns of a transaction, and a link fit for it."""
+        try:
+            deadline = self._deadline(timeout)
+            return await self._fit_link(around, ticket, True, True, self.eol, deadline, self._closings)
+        except BaseException as exc:
+            self._leave(around, ticket, None)
+            error = self._failed(exc, "transaction", None, None, None)
+            raise error from error.__cause__
 
-    def _close(self) -> None:
-        """End the link, and wake everybody (contract C2)."""
-        self._closings += 1
-        links = [link for link in (self._link, self._new_link) if link is not None]
-        for link in links:
-            link.closed = True
-            link.drop(None)
-        for bell in tuple(self._bells):
-            bell.ring_from_thread()
-        places: list[Core | Scope] = [self, *self._scopes]
-        for place in places:
-            place.queues.wake()
-
-    def _link_ended(self, link: Link, cause: BaseException | None, eof: bool) -> None:
-        """Tell the callbacks that a link has ended (contract E3)."""
-        self._log.debug("link ended: %s", cause or ("closed by the peer" if eof else "closed"))
-        events: list[tuple[Callback, tuple[object, ...]]] = []
-        if eof:
-            events.append((self.on_eof_received, ()))
-        events.append((self.on_connection_lost, (cause,)))
-        for callback, args in events:
-            if callback is not None:
-                context = copy_context()
-                context.run(current_scope.set, None)
-                self._start_callback(link, context, callback, *args)
-
-    def _after_fork(self) -> None:
-        """Begin anew in a child process; the links are the parent's (contract F3)."""
-        for link in (self._link, self._new_link):
-            if link is not None:
-                link.abandon()
-        self._link = self._new_link = None
-        self.queues = Queues()
-        self._bells = []
-        self._scopes = []
+    @contextmanager
+    def _exclusively(self, around: Base | Scope, ticket: Any, link: Link) -> Generator[None]:
+        """Be inside a transaction (contract A6)."""
+        try:
+            with self._inside(Scope(self, link, around, ticket)):
+                yield
+        finally:
+            self._leave(around, ticket, link)
 
 
 class Binding:
     """What keeps the steps of a stream on one link."""
 
     link: Link | None = None
-
-
-def given_up(exc: BaseException, name: str) -> Exception:
-    """Return the cause of the loss of a link that a call drops because of ``exc``."""
-    if isinstance(exc, Exception) and not isinstance(exc, Expired):
-        return exc
-    reason = "its time was up" if isinstance(exc, Expired) else type(exc).__name__
-    return ConnectionClosedError(f"{name} was given up in the middle: {reason}")
-
-
-_objects: weakref.WeakSet[Core] = weakref.WeakSet()
-
-
-def _forget_links() -> None:
-    for core in list(_objects):
-        core._after_fork()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_forget_links)

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ._buffer import Buffer
+from ._turns import Expired
 from .common import ConnectionClosedError, ConnectionEOFError, ConnectionLostError, LinkError, log
 
 if TYPE_CHECKING:
-    from ._core import Core
+    from ._base import Base
 
 #: Bytes received at a time: more would make the allocator ask the system for fresh pages on every read.
 CHUNK = 2**16
@@ -76,7 +77,7 @@ class Link(ABC):
     world: object = None
     paused = False
 
-    def __init__(self, core: Core, sock: socket.socket) -> None:
+    def __init__(self, core: Base, sock: socket.socket) -> None:
         self.core = weakref.ref(core)
         self.sock = sock
         self.buffer = Buffer(core.buffer_size)
@@ -328,3 +329,11 @@ def pending(sock: socket.socket) -> int:
         except OSError:
             return 0
     return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def given_up(exc: BaseException, name: str) -> Exception:
+    """Return the cause of the loss of a link that a call drops because of ``exc``."""
+    if isinstance(exc, Exception) and not isinstance(exc, Expired):
+        return exc
+    reason = "its time was up" if isinstance(exc, Expired) else type(exc).__name__
+    return ConnectionClosedError(f"{name} was given up in the middle: {reason}")

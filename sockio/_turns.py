@@ -17,10 +17,10 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from ._core import Core
+    from ._base import Base
     from ._link import Link
 
 
@@ -81,6 +81,16 @@ class Bell(ABC):
         """Give back what the bell holds."""
 
 
+class CurrentScope(Protocol):
+    """Where it is noted which scope the caller is inside of; tasks that are started inside inherit it."""
+
+    def get(self) -> Scope | None:
+        """Return the innermost scope."""
+
+    def set(self, value: Scope | None, /) -> object:
+        """Enter a scope, or leave it for the one around it."""
+
+
 current_scope: ContextVar[Scope | None] = ContextVar("sockio.scope", default=None)
 
 
@@ -113,14 +123,14 @@ class Scope:
     _left = False
 
     def __init__(
-        self, core: Core, link: Link, around: Core | Scope, ticket: Any, deadline: float | None = None
+        self, core: Base, link: Link, around: Base | Scope, ticket: Any, deadline: float | None = None
     ) -> None:
         self.core = core
         self.link = link
         self.deadline = deadline
         self._ticket = ticket
         self.queues = Queues()
-        outer = current_scope.get()
+        outer = core._current_scope.get()
         while outer is not None and outer.over:  # left behind by an interrupt
             outer = outer.outer
         self.outer: Scope | None = outer
@@ -132,11 +142,11 @@ class Scope:
         return self._left or bool(self._ticket.over)
 
     def __enter__(self) -> None:
-        current_scope.set(self)
+        self.core._current_scope.set(self)
 
     def __exit__(self, *exc_info: object) -> None:
         self._left = True
-        current_scope.set(self.outer)
+        self.core._current_scope.set(self.outer)
         inside, self.queues = self.queues, self._around.queues
         self.queues.reads[:0] = inside.reads
         self.queues.writes[:0] = inside.writes

@@ -255,9 +255,8 @@ class Ticket(BaseTicket):
 
 
 class TCP(AsyncTCP):
-    __doc__ = AsyncTCP.__doc__
+    """A TCP object for asyncio: ``reply = await tcp.write_readline(b"*IDN?\\n")``."""
 
-    _link_class = Link
     _bell_class = Bell
     _ticket_class = Ticket
     _world = staticmethod(asyncio.get_running_loop)
@@ -274,7 +273,8 @@ class TCP(AsyncTCP):
             raise
         return link
 
-    async def _finish_callback(self, result: Any, bell: BaseBell, deadline: float | None) -> None:
+    async def _call_back(self, callback: Callable[..., Any], bell: BaseBell, deadline: float | None) -> None:
+        result = callback()
         if not isawaitable(result):
             return
         task = asyncio.ensure_future(result)

@@ -99,9 +99,8 @@ class Link(BaseLink):
 
 
 class TCP(Core):
-    __doc__ = Core.__doc__
+    """A TCP object for plain blocking code: ``reply = tcp.write_readline(b"*IDN?\\n")``."""
 
-    _link_class = Link
     _bell_class = Bell
 
     def __init__(self, host: str, port: int, resolve_futures: bool = True, **options: Any) -> None:
@@ -313,8 +312,8 @@ class TCP(Core):
         _watcher().watch(link)
         return link
 
-    async def _finish_callback(self, result: Any, bell: Any, deadline: float | None) -> None:
-        pass
+    async def _call_back(self, callback: Callable[..., Any], bell: Any, deadline: float | None) -> None:
+        callback()
 
     def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
         self._callbacks.start(context, callback, *args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -26,7 +26,6 @@ class Conformance:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._passed: Counter[tuple[str, str]] = Counter()
-        self._verifies: dict[str, list[tuple[str, str]]] = {}
         self._holes: list[str] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -39,7 +38,8 @@ class Conformance:
                 raise pytest.UsageError(f"{item.nodeid}: no such clause in {CONTRACT.name}: {', '.join(unknown)}")
             flavour: Any = getattr(getattr(item, "callspec", None), "params", {}).get("flavour")
             names = [flavour.name] if flavour is not None else [mark.args[0] for mark in item.iter_markers("flavours")]
-            self._verifies[item.nodeid] = [(clause, name) for clause in clauses for name in names]
+            # In the report, which is all that comes back from the workers of a parallel run.
+            item.user_properties += [("verifies", (clause, name)) for clause in clauses for name in names]
         if wanted := set(self._config.getoption("clause")):
             marks = {item: set[str]().union(*(mark.args for mark in item.iter_markers("clause"))) for item in items}
             self._config.hook.pytest_deselected(items=[item for item in items if not wanted & marks[item]])
@@ -48,7 +48,9 @@ class Conformance:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what passed."""
         if report.when == "call" and report.passed:
-            self._passed.update(self._verifies.get(report.nodeid, ()))
+            for key, value in report.user_properties:
+                if key == "verifies":
+                    self._passed[cast("tuple[str, str]", tuple(cast("list[str]", value)))] += 1
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Fail a full run that leaves a clause unverified where it applies."""
@@ -80,12 +82,12 @@ class Conformance:
         return str(passed) if passed else "HOLE" if applies.startswith("yes") else applies.split(",")[0]
 
     def _is_full(self) -> bool:
-        """Whether every test was asked for: no selection, one process."""
+        """Whether every test was asked for, and this process has all the reports."""
         option = self._config.option
         selected = (
             option.keyword or option.markexpr or option.clause or self._config.getoption("lf", False) or option.deselect
         )
         given = [argument for argument in self._config.invocation_params.args if not str(argument).startswith("-")]
         paths = [argument for argument in given if Path(str(argument).split("::")[0]).exists()]
-        parallel = getattr(option, "numprocesses", None) or hasattr(self._config, "workerinput")
-        return not selected and not paths and not parallel and not option.collectonly
+        worker = hasattr(self._config, "workerinput")
+        return not selected and not paths and not worker and not option.collectonly

@@ -9,19 +9,13 @@ it, and ``flavour.callback`` makes it an event callback.
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import inspect
 import os
-import sys
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
 from typing import Any
-
-import sockio.aio
-import sockio.sio
 
 #: Seconds that no step of a test takes, on the slowest machine.
 BOUND = float(os.environ.get("SOCKIO_BOUND", "60"))
@@ -202,179 +196,34 @@ class Flavour:
         raise NotImplementedError
 
 
-class Sio(Flavour):
-    """``sockio.sio``, each started call on a thread of its own."""
+def play(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Do a blocking call, or play a script of such calls, and return the result."""
+    result: Any = function(*args, **options)
+    if not isinstance(result, Generator):
+        return result
+    value = None
+    try:
+        while True:
+            value = result.send(value)
+    except StopIteration as stop:
+        return stop.value
 
-    name = variant = "sio"
-    cancels = False
-    module = sockio.sio
 
-    def start(self, function: Callable[..., Any], *args: Any, **options: Any) -> Running:
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def run() -> None:
+async def play_async(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Do a call that is awaited, or play a script of such calls, and return the result."""
+    result: Any = function(*args, **options)
+    if not isinstance(result, Generator):
+        return await result if inspect.isawaitable(result) else result
+    step: Callable[[], Any] = lambda: result.send(None)  # noqa: E731
+    try:
+        while True:
+            awaited = step()
             try:
-                future.set_result(self._play(function, *args, **options))
+                value = await awaited if inspect.isawaitable(awaited) else awaited
             except BaseException as exc:
-                future.set_exception(exc)
-
-        threading.Thread(target=run, daemon=True, name=f"test runs {function}").start()
-        return Running(future)
-
-    def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        return self._play(function, *args, **options)
-
-    def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any) -> Any:
-            return self._play(function, *args)
-
-        return run
-
-    def stream_of(self, raw: Any) -> Any:
-        return iter(raw)
-
-    def step(self, stream: Any) -> Any:
-        try:
-            return next(stream)
-        except StopIteration:
-            raise EndOfStream from None
-
-    def enter(self, manager: Any) -> Any:
-        return manager.__enter__()
-
-    def leave(self, manager: Any, exc: BaseException | None) -> Any:
-        return manager.__exit__(exc and type(exc), exc, exc and exc.__traceback__)
-
-    def _play(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        result: Any = function(*args, **options)
-        if not isinstance(result, Generator):
-            return result
-        value = None
-        try:
-            while True:
-                value = result.send(value)
-        except StopIteration as stop:
-            return stop.value
-
-
-class Aio(Flavour):
-    """``sockio.aio``, on an event loop in a thread."""
-
-    name = variant = "aio"
-    cancels = True
-    module = sockio.aio
-
-    def new_loop(self) -> asyncio.AbstractEventLoop:
-        """Make the event loop."""
-        return asyncio.SelectorEventLoop()
-
-    def begin(self) -> None:
-        self.loop = self.new_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True, name="test loop")
-        self._thread.start()
-
-    def end(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._finish(), self.loop).result(BOUND)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(BOUND)
-        self.loop.close()
-
-    async def _finish(self) -> None:
-        await asyncio.sleep(0)
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-
-    def start(self, function: Callable[..., Any], *args: Any, **options: Any) -> Running:
-        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        tasks: list[asyncio.Task[Any]] = []
-
-        def begin() -> None:
-            task = self.loop.create_task(self._play(function, *args, **options))
-            tasks.append(task)
-            task.add_done_callback(finish)
-
-        def finish(task: asyncio.Task[Any]) -> None:
-            if task.cancelled():
-                done.set_exception(asyncio.CancelledError())
-            elif (error := task.exception()) is not None:
-                done.set_exception(error)
+                error = exc
+                step = lambda: result.throw(error)  # noqa: E731, B023
             else:
-                done.set_result(task.result())
-
-        def cancel() -> None:
-            self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-            concurrent.futures.wait([done], BOUND)
-
-        self.loop.call_soon_threadsafe(begin)
-        return Running(done, cancel)
-
-    def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        async def run(*args: Any) -> Any:
-            return await self._play(function, *args)
-
-        return run
-
-    def stream_of(self, raw: Any) -> Any:
-        return aiter(raw)
-
-    async def step(self, stream: Any) -> Any:
-        try:
-            return await anext(stream)
-        except StopAsyncIteration:
-            raise EndOfStream from None
-
-    def enter(self, manager: Any) -> Any:
-        return manager.__aenter__()
-
-    def leave(self, manager: Any, exc: BaseException | None) -> Any:
-        return manager.__aexit__(exc and type(exc), exc, exc and exc.__traceback__)
-
-    async def _play(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        result: Any = function(*args, **options)
-        if not isinstance(result, Generator):
-            return await result if inspect.isawaitable(result) else result
-        step: Callable[[], Any] = lambda: result.send(None)  # noqa: E731
-        try:
-            while True:
-                awaited = step()
-                try:
-                    value = await awaited if inspect.isawaitable(awaited) else awaited
-                except BaseException as exc:
-                    error = exc
-                    step = lambda: result.throw(error)  # noqa: E731, B023
-                else:
-                    step = lambda: result.send(value)  # noqa: E731, B023
-        except StopIteration as stop:
-            return stop.value
-
-
-class AioOnUvloop(Aio):
-    """``sockio.aio`` on uvloop."""
-
-    variant = "aio-uvloop"
-
-    def new_loop(self) -> asyncio.AbstractEventLoop:
-        import uvloop
-
-        return uvloop.new_event_loop()
-
-
-class AioEager(Aio):
-    """``sockio.aio`` where tasks start at once."""
-
-    variant = "aio-eager"
-
-    def new_loop(self) -> asyncio.AbstractEventLoop:
-        loop = super().new_loop()
-        if sys.version_info >= (3, 12):
-            loop.set_task_factory(asyncio.eager_task_factory)
-        return loop
-
-
-FLAVOURS: list[type[Flavour]] = [Aio, Sio]
-if sys.platform != "win32":
-    FLAVOURS.append(AioOnUvloop)
-if sys.version_info >= (3, 12):
-    FLAVOURS.append(AioEager)
+                step = lambda: result.send(value)  # noqa: E731, B023
+    except StopIteration as stop:
+        return stop.value

@@ -1,0 +1,323 @@
+"""The object itself: its settings, what can be asked of it at any time, its turns, its ends.
+
+How it comes by a link is in ``_connect``, what a call does in ``_core``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+import time
+import warnings
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from typing import Any, ClassVar
+
+from ._dial import lookup
+from ._link import Link
+from ._rules import checked_separator, checked_size, seconds
+from ._turns import Bell, CurrentScope, Queues, Scope, current_scope
+from .common import (
+    DEFAULT_LIMIT,
+    DFT_KEEP_ALIVE,
+    IPTOS_LOWDELAY,
+    ConnectionClosedError,
+    ConnectionEOFError,
+    Retry,
+    checked_port,
+    keep_alive_options,
+    log,
+)
+
+Callback = Callable[..., Any] | None
+
+
+class Base(ABC):
+    """A TCP object: what it is set to, who uses it, and when it ends."""
+
+    _bell_class: ClassVar[type[Bell]]
+    _link: Link | None = None
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        eol: bytes = b"\n",
+        auto_reconnect: bool = True,
+        on_connection_made: Callback = None,
+        on_connection_lost: Callback = None,
+        on_eof_received: Callback = None,
+        buffer_size: int = DEFAULT_LIMIT,
+        no_delay: bool = True,
+        tos: int | None = IPTOS_LOWDELAY,
+        connection_timeout: float | None = None,
+        timeout: float | None = None,
+        keep_alive: dict[str, int] | bool | None = DFT_KEEP_ALIVE,
+        *,
+        retry: Retry | None = None,
+        stale_input: str = "discard",
+    ) -> None:
+        """Connects to nothing yet: the first use does (or ``open()``, or ``with``).
+
+        Args:
+            host: name or address of the instrument
+            port: its TCP port, 1 to 65535
+            eol: what ends a line, bytes of any length
+            auto_reconnect: connect on first use and after a loss; else only ``open()`` and ``with`` do
+            on_connection_made: called on every new link before any other request; may use the object
+            on_connection_lost: called once per link with the cause (``None`` after ``close()`` and after a clean end)
+            on_eof_received: called when the peer has ended the link
+            buffer_size: longest line, in bytes, and how much is buffered while nobody reads
+            no_delay: switch Nagle's algorithm off
+            tos: type of service (IPv6: traffic class); ``None`` leaves it alone
+            connection_timeout: seconds for each connection attempt; ``None``: no limit
+            timeout: seconds for each whole call, unless the call says otherwise; ``None``: no limit
+            keep_alive: a bool, ``None`` (the system's), or a dict with any of ``active``, ``idle`` and ``interval``
+                (seconds), ``retry`` (probes)
+            retry: how connecting is retried; default: one attempt
+            stale_input: what the ``write_read*`` calls do with input that arrived before they send:
+                ``"discard"`` or ``"keep"``
+
+        Raises:
+            TypeError, ValueError: an argument of a wrong type or value
+        """
+        if not isinstance(host, str):
+            raise TypeError(f"host must be a name or an address, not {host!r}")
+        if not host:
+            raise ValueError("host must not be empty")
+        if retry is not None and not isinstance(retry, Retry):
+            raise TypeError(f"retry must be a sockio.common.Retry, not {retry!r}")
+        if stale_input not in ("discard", "keep"):
+            raise ValueError(f"stale_input must be 'discard' or 'keep', not {stale_input!r}")
+        for callback in (on_connection_made, on_connection_lost, on_eof_received):
+            if callback is not None and not callable(callback):
+                raise TypeError(f"a connection event callback must be callable, not {callback!r}")
+        if tos is not None and checked_size(tos, "tos") > 255:
+            raise ValueError(f"tos must be at most 255, not {tos}")
+        for limit, name in ((timeout, "timeout"), (connection_timeout, "connection_timeout")):
+            if limit is not None:
+                seconds(limit, name)
+        self.host = host
+        self.port = checked_port(port)
+        self.eol = checked_separator(eol)
+        self.auto_reconnect = auto_reconnect
+        self.on_connection_made = on_connection_made
+        self.on_connection_lost = on_connection_lost
+        self.on_eof_received = on_eof_received
+        self.buffer_size = checked_size(buffer_size, "buffer_size", 1)
+        self.no_delay = no_delay
+        self.tos = tos
+        self.connection_timeout = connection_timeout
+        self.timeout = timeout
+        self.keep_alive = keep_alive
+        self.retry = retry or Retry()
+        self.stale_input = stale_input
+        self.connection_counter: int = 0
+        self.waits: int = 0  # for bytes, in all calls: a stream tells from it whether the others had their turn
+        keep_alive_options(keep_alive)
+        self._new_link: Link | None = None
+        self._closings = 0
+        self.queues = Queues()
+        self._bells: list[Bell] = []
+        self._scopes: list[Scope] = []
+        self._log = log.getChild(f"TCP({host}:{port})")
+        _objects.add(self)
+
+    # What the flavour says, beside its Link and its Bell.
+
+    #: Where it is noted which scope the caller is inside of.
+    _current_scope: ClassVar[CurrentScope] = current_scope
+    #: Tells what a link can't outlive, and what it may only be used in: the running event loop. None: threads.
+    _world: Callable[[], object] | None = None
+
+    @staticmethod
+    def _random() -> float:
+        return random.random()
+
+    _now = staticmethod(time.monotonic)
+    _lookup = staticmethod(lookup)
+
+    @abstractmethod
+    async def _new_link_on(self, sock: socket.socket) -> Link:
+        """Return a link on a connected socket."""
+
+    @abstractmethod
+    async def _call_back(self, callback: Callable[..., Any], bell: Bell, deadline: float | None) -> None:
+        """Run ``on_connection_made``, and wait for what it returns if that can be waited for.
+
+        A ring of the bell that comes with ``close()``, and the deadline, cancel it.
+
+        Raises:
+            Expired: the deadline passed first
+        """
+
+    @abstractmethod
+    def _start_callback(self, link: Link, context: Context, callback: Callable[..., Any], *args: object) -> None:
+        """Run a callback about that link soon, in that context, where it can do no harm."""
+
+    def _incomplete(self, name: str, error: ConnectionEOFError, wanted: Any) -> ConnectionEOFError:
+        """Return the error for an exact read that the end of the link cut off."""
+        return error
+
+    # The plain methods.
+
+    def connected(self) -> bool:
+        """Whether there is a link whose end this host has not received; asks the operating system."""
+        link = self._visible_link()
+        return link is not None and not link.notice()
+
+    is_open = property(connected)
+
+    def at_eof(self) -> bool:
+        """Whether the link has ended and nothing of what it brought is left to read."""
+        link = self._visible_link()
+        return link is not None and link.notice() and not link.waiting()
+
+    def in_waiting(self) -> int:
+        """Return how many bytes can be read without waiting."""
+        link = self._visible_link()
+        return 0 if link is None else link.waiting()
+
+    def __repr__(self) -> str:
+        link = self._link
+        state = "closed" if link is None else "ended" if link.ended else "connected"
+        return f"<{type(self).__module__}.{type(self).__name__} {self.host}:{self.port} {state}>"
+
+    def __del__(self) -> None:
+        link = self._link
+        if link is not None:
+            forgotten, name = not link.ended, repr(self)
+            link.hang_up()
+            if forgotten:
+                warnings.warn(f"unclosed {name}", ResourceWarning, stacklevel=2, source=self)
+
+    def _reset(self, ticket: Any) -> None:
+        """Forget what has arrived, if nobody is reading."""
+        link = self._visible_link()
+        reads = (self._scope() or self).queues.reads
+        if link is None or reads:
+            return
+        reads.append(ticket)
+        if reads[0] is ticket:
+            link.forget()
+            if link.paused:
+                link.resume()
+        reads.remove(ticket)
+
+    # Turns and scopes.
+
+    def _enter_world(self) -> None:
+        """Begin anew if the event loop is another one: the old one has ended, and whatever was waiting there."""
+        world = None if self._world is None else self._world()
+        if self.queues.world is not world:
+            self.queues = Queues(world)
+
+    async def _turn(self, around: Base | Scope, side: str, ticket: Any, deadline: float | None, closings: int) -> None:
+        """Wait until the ticket is the first of its queue."""
+        while True:
+            queue: list[Any] = getattr(around.queues, side)
+            if ticket not in queue:
+                queue.append(ticket)
+            line = tuple(queue)
+            if line[0] is ticket:
+                return
+            ahead = line[line.index(ticket) - 1]
+            if ahead.over:
+                try:
+                    queue.remove(ahead)
+                except ValueError:
+                    pass  # another thread was faster
+            else:
+                await ahead.wait(deadline)
+                self._check_open(closings)
+
+    def _check_open(self, closings: int) -> None:
+        if self._closings != closings:
+            raise ConnectionClosedError("the object was closed meanwhile: check who called close()")
+
+    def _leave(self, around: Base | Scope, ticket: Any, link: Link | None) -> None:
+        """Give the turns back, and the link."""
+        for queue in (around.queues.reads, around.queues.writes):
+            while ticket in queue:
+                queue.remove(ticket)
+        if link is not None:
+            link.leave(ticket)
+
+    def _scope(self) -> Scope | None:
+        """Return the transaction or ``on_connection_made`` of this object that the caller is inside of."""
+        for scope in tuple(self._scopes):
+            if scope.over and scope in self._scopes:
+                self._scopes.remove(scope)  # Ctrl-C struck on the way out of it
+        scope_of_caller = self._current_scope.get()
+        while scope_of_caller is not None and (scope_of_caller.core is not self or scope_of_caller.over):
+            scope_of_caller = scope_of_caller.outer
+        return scope_of_caller
+
+    def _visible_link(self) -> Link | None:
+        scope = self._scope()
+        return self._link if scope is None else scope.link
+
+    @contextmanager
+    def _inside(self, scope: Scope) -> Generator[None]:
+        self._scopes.append(scope)
+        try:
+            with scope:
+                yield
+        finally:
+            while scope in self._scopes:
+                self._scopes.remove(scope)
+
+    # Ends.
+
+    def _close(self) -> None:
+        """End the link, and wake everybody (contract C2)."""
+        self._closings += 1
+        links = [link for link in (self._link, self._new_link) if link is not None]
+        for link in links:
+            link.closed = True
+            link.drop(None)
+        for bell in tuple(self._bells):
+            bell.ring_from_thread()
+        places: list[Base | Scope] = [self, *self._scopes]
+        for place in places:
+            place.queues.wake()
+
+    def _link_ended(self, link: Link, cause: BaseException | None, eof: bool) -> None:
+        """Tell the callbacks that a link has ended (contract E3)."""
+        self._log.debug("link ended: %s", cause or ("closed by the peer" if eof else "closed"))
+        events: list[tuple[Callback, tuple[object, ...]]] = []
+        if eof:
+            events.append((self.on_eof_received, ()))
+        events.append((self.on_connection_lost, (cause,)))
+        for callback, args in events:
+            if callback is not None:
+                context = copy_context()
+                context.run(self._current_scope.set, None)
+                self._start_callback(link, context, callback, *args)
+
+    def _after_fork(self) -> None:
+        """Begin anew in a child process; the links are the parent's (contract F3)."""
+        for link in (self._link, self._new_link):
+            if link is not None:
+                link.abandon()
+        self._link = self._new_link = None
+        self.queues = Queues()
+        self._bells = []
+        self._scopes = []
+
+
+_objects: weakref.WeakSet[Base] = weakref.WeakSet()
+
+
+def _forget_links() -> None:
+    for tcp in list(_objects):
+        tcp._after_fork()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_links)
