@@ -33,7 +33,7 @@ else:  # Python 2.7
     from urlparse import urlsplit
 
 _INTEGERS = (int, type(2**64))
-_STRINGS = (str, type(u""))
+_STRINGS = (str, type(""))
 
 IPTOS_NORMAL = 0x00
 IPTOS_LOWDELAY = 0x10
@@ -191,7 +191,7 @@ def listed(lines):
     Raises:
         TypeError: it isn't a collection of lines
     """
-    if isinstance(lines, (str, type(u""), bytes, bytearray, memoryview)) or not hasattr(lines, "__iter__"):
+    if isinstance(lines, (str, type(""), bytes, bytearray, memoryview)) or not hasattr(lines, "__iter__"):
         raise TypeError("lines must be a list of bytes, not {}: {!r:.60}".format(type(lines).__name__, lines))
     return list(lines)
 
@@ -361,21 +361,24 @@ class _SelectPoller(object):  # pragma: no cover - Windows
 
     def __init__(self):
         # type: () -> None
-        self._socks = []  # type: _t.List[socket.socket]
+        self._events = {}  # type: _t.Dict[socket.socket, int]
 
-    def register(self, sock, _events):
+    def register(self, sock, events):
         # type: (socket.socket, int) -> None
-        self._socks.append(sock)
+        self._events[sock] = events
 
     def poll(self, milliseconds=None):
         # type: (_t.Optional[float]) -> _t.List[_t.Tuple[int, int]]
         timeout = None if milliseconds is None else milliseconds / 1000.0
-        ready = select.select(self._socks, [], [], timeout)[0]
-        return [(0, 0)] if ready else []
+        reads = [sock for sock, events in self._events.items() if events & POLLIN]
+        writes = [sock for sock, events in self._events.items() if events & POLLOUT]
+        ready = select.select(reads, writes, writes, timeout)  # a connection that failed is exceptional
+        return [(sock.fileno(), 0) for socks in ready for sock in socks]
 
 
 Poller = getattr(select, "poll", _SelectPoller)  # type: _t.Callable[[], _t.Any]
 POLLIN = getattr(select, "POLLIN", 1)  # type: int
+POLLOUT = getattr(select, "POLLOUT", 4)  # type: int
 #: The peer's end has arrived. Python 2.7 doesn't name it.
 POLLRDHUP = getattr(select, "POLLRDHUP", 0x2000 if sys.platform.startswith("linux") else 0)  # type: int
 #: The link has ended.
