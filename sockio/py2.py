@@ -40,7 +40,7 @@ from .common import (
     LimitOverrunError,
     LinkError,
     Poller,
-    Retry,
+    Retry,  # noqa: F401  (in the type comments)
     address_of_url,
     check_settings,
     checked_separator,
@@ -194,7 +194,8 @@ class TCP(object):
 
     def _begin_anew(self):
         # type: () -> None
-        self._link = self._new_link = None  # type: _t.Optional[_Link]
+        self._link = None
+        self._new_link = None  # type: _t.Optional[_Link]
         self._greeting = None  # type: _t.Optional[_Greeting]
         self._queue = []  # type: _t.List[_Ticket]
         self._bells = []  # type: _t.List[_Bell]

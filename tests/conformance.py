@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 CONTRACT = Path(__file__).parent.parent / "docs" / "contract.md"
 
 
+@functools.cache
 def applicability() -> dict[str, dict[str, str]]:
     """Return what the contract's own table says: clause -> flavour -> "yes...", "no..." or "later..."."""
     table = CONTRACT.read_text(encoding="utf-8").partition("\n| clause |")
@@ -29,8 +31,12 @@ class Conformance:
         self._holes: list[str] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Note what each test verifies: the clauses it is marked with, in the flavour it runs in; choose by clause."""
+        """Note what each test verifies: the clauses it is marked with, in the flavour it runs in; choose by clause.
+
+        A test needs all of its clauses: where one of them doesn't concern the flavour, it isn't run.
+        """
         known = applicability()
+        inapplicable: list[pytest.Item] = []
         for item in items:
             clauses = [clause for mark in item.iter_markers("clause") for clause in mark.args]
             unknown = set(clauses) - known.keys()
@@ -40,10 +46,17 @@ class Conformance:
             names = [flavour.name] if flavour is not None else [mark.args[0] for mark in item.iter_markers("flavours")]
             # In the report, which is all that comes back from the workers of a parallel run.
             item.user_properties += [("verifies", (clause, name)) for clause in clauses for name in names]
+            if flavour is not None and any(known[clause][flavour.name].startswith("no") for clause in clauses):
+                inapplicable.append(item)
+        self._deselect(items, inapplicable)
         if wanted := set(self._config.getoption("clause")):
             marks = {item: set[str]().union(*(mark.args for mark in item.iter_markers("clause"))) for item in items}
-            self._config.hook.pytest_deselected(items=[item for item in items if not wanted & marks[item]])
-            items[:] = [item for item in items if wanted & marks[item]]
+            self._deselect(items, [item for item in items if not wanted & marks[item]])
+
+    def _deselect(self, items: list[pytest.Item], those: list[pytest.Item]) -> None:
+        self._config.hook.pytest_deselected(items=those)
+        left_out = set(those)
+        items[:] = [item for item in items if item not in left_out]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what passed."""

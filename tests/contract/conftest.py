@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import pytest
 
+from tests.flavours import Flavour
 from tests.peers import Names, Peer
 
 
@@ -18,9 +18,9 @@ def peer() -> Iterator[Peer]:
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+def names(flavour: Flavour, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     """Host names that the test makes up."""
     names = Names()
-    monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
+    monkeypatch.setattr(flavour.imported("socket"), "getaddrinfo", names.getaddrinfo)
     yield names
     names.answering.set()

@@ -10,12 +10,15 @@ it, and ``flavour.callback`` makes it an event callback.
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import inspect
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
 from typing import Any
+
+from tests.conformance import applicability
 
 #: Seconds that no step of a test takes, on the slowest machine.
 BOUND = float(os.environ.get("SOCKIO_BOUND", "60"))
@@ -122,12 +125,14 @@ class Flavour:
         variant: its name in test ids
         cancels: whether a call can be cancelled
         module: where its ``TCP`` lives
+        callbacks: the events that it tells of
     """
 
     name: str
     variant: str
     cancels: bool
     module: ModuleType
+    callbacks: tuple[str, ...] = ("on_connection_made", "on_connection_lost", "on_eof_received")
 
     def tcp(self, host: str, port: int, **options: Any) -> Sock:
         """Make a ``TCP`` object, closed when the test ends."""
@@ -163,6 +168,28 @@ class Flavour:
             except EndOfStream:
                 return
 
+    def applies(self, clause: str) -> bool:
+        """Whether the clause concerns this flavour."""
+        return not applicability()[clause][self.name].startswith("no")
+
+    def callers(self, sock: Sock) -> int:
+        """Return how many callers are inside a call of the object, being served or waiting for their turn."""
+        queues = sock.raw.queues
+        return len({id(ticket) for ticket in (*queues.reads, *queues.writes, *queues.connects)})
+
+    def is_untraced(self, sock: Sock) -> bool:
+        """Whether a call uses the very functions that move the bytes, with no wire trace in between."""
+        link = sock.raw._link
+        return bool(link.send == link.sock.send and link.arrived == link.buffer.feed)
+
+    def imported(self, name: str) -> Any:
+        """Return a module as the interpreter of the object has it."""
+        return importlib.import_module(name)
+
+    def returned(self, value: Any) -> Any:
+        """Return what a call has returned, in the form that all flavours share."""
+        return value
+
     # What each flavour has its own way of.
 
     def begin(self) -> None:
@@ -196,15 +223,17 @@ class Flavour:
         raise NotImplementedError
 
 
-def play(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+def play(
+    function: Callable[..., Any], *args: Any, returned: Callable[[Any], Any] = lambda value: value, **options: Any
+) -> Any:
     """Do a blocking call, or play a script of such calls, and return the result."""
     result: Any = function(*args, **options)
     if not isinstance(result, Generator):
-        return result
+        return returned(result)
     value = None
     try:
         while True:
-            value = result.send(value)
+            value = returned(result.send(value))
     except StopIteration as stop:
         return stop.value
 
