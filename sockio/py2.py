@@ -627,11 +627,16 @@ class TCP(object):
                 free = True
                 link = self._link or self._reconnect(ticket, deadline, closings, not sends)
             link.user = ticket
-            if self._fits(link, free, sends, eol):
+            fits = False
+            try:
+                fits = self._fits(link, free, sends, eol)
+            finally:
+                if not fits:
+                    link.leave(ticket)
+            if fits:
                 if bound is not None:
                     bound.link = link
                 return link
-            link.leave(ticket)
 
     def _open(self, timeout, must_be_new):
         # type: (_Timeout, bool) -> Count

@@ -306,7 +306,7 @@ def test_who_stands_behind_one_that_gave_up_still_waits(flavour: Flavour, instru
     assert instrument.ledger.commands == [b"DELAY? 2", b"ECHO? behind"]
 
 
-@clause("A3")
+@clause("A3", "A6")
 @each_way_to_give_up
 def test_who_gives_up_waiting_for_a_transaction_disturbs_nobody(
     flavour: Flavour, instrument: Instrument, how: str
@@ -796,7 +796,7 @@ def test_a_step_of_a_stream_loses_no_line_wherever_the_cancellation_strikes(
         assert flavour.start(script).result() == lines
 
 
-@clause("A7")
+@clause("A7", "A6")
 def test_a_plain_read_that_gives_up_inside_a_transaction_keeps_the_link(
     flavour: Flavour, instrument: Instrument
 ) -> None:

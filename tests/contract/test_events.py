@@ -76,7 +76,9 @@ def test_on_connection_made_comes_before_any_request_on_every_link(flavour: Flav
 
 
 @clause("E1")
-@pytest.mark.parametrize("opening", ["open", "write", "readline", "stream", "transaction", "with"])
+@pytest.mark.parametrize(
+    "opening", ["open", "write", "readline", "stream", pytest.param("transaction", marks=clause("A6")), "with"]
+)
 def test_on_connection_made_comes_whatever_connects(flavour: Flavour, instrument: Instrument, opening: str) -> None:
     def greet() -> Script:
         assert (yield sock.raw.write_readline(b"ECHO? hello\n")) == b"hello,1\n"

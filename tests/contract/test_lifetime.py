@@ -203,7 +203,7 @@ def peer() -> Iterator[Peer]:
 @clause("F2")
 @linux
 def test_nothing_leaks_over_ten_thousand_reconnects(flavour: Flavour, peer: Peer) -> None:
-    sock = flavour.tcp("127.0.0.1", peer.port, on_connection_lost=callable)
+    sock = flavour.tcp("127.0.0.1", peer.port, **{flavour.callbacks[-1]: flavour.callback(lambda *_: None)})
 
     def reconnect(times: int) -> Script:
         for _ in range(times):
@@ -216,20 +216,17 @@ def test_nothing_leaks_over_ten_thousand_reconnects(flavour: Flavour, peer: Peer
 
     def in_use() -> tuple[int, int, int]:
         tasks = flavour.call(lambda: len(asyncio.all_tasks())) if flavour.name == "aio" else 0
-        return len(os.listdir("/proc/self/fd")), threading.active_count(), tasks
-
-    def blocks() -> int:
-        gc.collect()
-        return sys.getallocatedblocks()
+        files = flavour.imported("os").listdir("/proc/self/fd")
+        return len(files), flavour.imported("threading").active_count(), tasks
 
     for peer.ending in ("close", "peer", "reset"):
         flavour.start(reconnect, 100).result()
-    usual, memory = in_use(), blocks()
+    usual, memory = in_use(), flavour.allocated()
     for peer.ending in ("close", "peer", "reset"):
         flavour.start(reconnect, 3400).result(2 * BOUND)
     eventually(lambda: all(now <= before for now, before in zip(in_use(), usual, strict=True)))
     if sys.gettrace() is None:  # coverage's own notes grow with the number of threads
-        assert blocks() - memory < 2000
+        assert flavour.allocated() - memory < 2000
     assert sock.connection_counter == 10_500
 
 

@@ -10,9 +10,11 @@ it, and ``flavour.callback`` makes it an event callback.
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import importlib
 import inspect
 import os
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
@@ -181,6 +183,11 @@ class Flavour:
         """Whether a call uses the very functions that move the bytes, with no wire trace in between."""
         link = sock.raw._link
         return bool(link.send == link.sock.send and link.arrived == link.buffer.feed)
+
+    def allocated(self) -> int:
+        """Return how many blocks of memory are in use where the object is, after collecting the garbage."""
+        gc.collect()
+        return sys.getallocatedblocks()
 
     def imported(self, name: str) -> Any:
         """Return a module as the interpreter of the object has it."""
