@@ -33,7 +33,9 @@ else:  # Python 2.7
     from urlparse import urlsplit
 
 _INTEGERS = (int, type(2**64))
-_STRINGS = (str, type(""))
+#: What the module doesn't name on Python 2.7.
+_OPTIONS = {"TCP_USER_TIMEOUT": 18} if sys.version_info < (3,) and sys.platform.startswith("linux") else {}
+_STRINGS = (str, type(b"".decode()))
 
 IPTOS_NORMAL = 0x00
 IPTOS_LOWDELAY = 0x10
@@ -191,7 +193,7 @@ def listed(lines):
     Raises:
         TypeError: it isn't a collection of lines
     """
-    if isinstance(lines, (str, type(""), bytes, bytearray, memoryview)) or not hasattr(lines, "__iter__"):
+    if isinstance(lines, _STRINGS + (bytes, bytearray, memoryview)) or not hasattr(lines, "__iter__"):
         raise TypeError("lines must be a list of bytes, not {}: {!r:.60}".format(type(lines).__name__, lines))
     return list(lines)
 
@@ -332,9 +334,10 @@ def configure_socket(sock, no_delay=True, tos=IPTOS_LOWDELAY, keep_alive=None):
 
     def set_option(level, name, value):
         # type: (str, str, int) -> None
-        if hasattr(socket, level) and hasattr(socket, name):
+        option = getattr(socket, name, _OPTIONS.get(name))
+        if hasattr(socket, level) and option is not None:
             try:
-                sock.setsockopt(getattr(socket, level), getattr(socket, name), value)
+                sock.setsockopt(getattr(socket, level), option, value)
             except (OverflowError, socket.error) as exc:
                 raise ValueError("{} can't be {!r}: {}; check tos and keep_alive".format(name, value, exc))
 

@@ -1422,9 +1422,9 @@ def _reading(n):
 def _terminator(take, wanted, eol):
     # type: (_Take, _t.Any, bytes) -> bytes
     """Return what ends a whole message for a call that frames its reply so."""
-    if take is _Buffer.take_until:
+    if take == _Buffer.take_until:  # on 2.7 not the same object each time
         return wanted  # type: ignore[no-any-return]
-    return wanted[1] if take is _Buffer.take_lines else eol
+    return wanted[1] if take == _Buffer.take_lines else eol
 
 
 class _Stream(object):

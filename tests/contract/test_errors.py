@@ -273,7 +273,7 @@ def test_the_message_names_every_call(flavour: Flavour, instrument: Instrument) 
 
 @clause("X2")
 def test_the_message_shows_what_was_cut_off(flavour: Flavour, instrument: Instrument) -> None:
-    assert repr(IDENTITY[:3]) in str(end_of_the_link(flavour, instrument))
+    assert repr(IDENTITY[:3]).lstrip("b") in str(end_of_the_link(flavour, instrument))
 
 
 @clause("X2")
@@ -430,7 +430,9 @@ def test_wrong_arguments_of_a_stream_raise_at_once(
 def test_wrong_arguments_of_the_object_raise_at_once(
     flavour: Flavour, options: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
-    (name,) = options
+    ((name, value),) = options.items()
+    if isinstance(value, bytes) and flavour.variant == "py2-2.7":
+        pytest.skip("these bytes are a str there")
     if name.startswith("on_") and name not in flavour.callbacks:
         pytest.skip("this flavour doesn't tell of that event")
     arguments = {"host": "127.0.0.1", "port": 5025, **options}

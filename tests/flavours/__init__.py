@@ -6,12 +6,14 @@ import sys
 
 from tests.flavours.aio import Aio, AioEager, AioOnUvloop
 from tests.flavours.facade import BOUND, EndOfStream, Flavour, Running, Script, Sock, eventually
-from tests.flavours.py2 import Py2
+from tests.flavours.py2 import PYTHON27, Py2, Py2On27
 from tests.flavours.sio import Sio
 
 __all__ = ["BOUND", "FLAVOURS", "Aio", "EndOfStream", "Flavour", "Running", "Script", "Sio", "Sock", "eventually"]
 
 FLAVOURS: list[type[Flavour]] = [Aio, Sio, Py2]
+if PYTHON27 is not None:
+    FLAVOURS.append(Py2On27)
 if sys.platform != "win32":
     FLAVOURS.append(AioOnUvloop)
 if sys.version_info >= (3, 12):

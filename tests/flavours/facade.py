@@ -128,6 +128,7 @@ class Flavour:
         cancels: whether a call can be cancelled
         module: where its ``TCP`` lives
         callbacks: the events that it tells of
+        warns: whether a dropped object warns
     """
 
     name: str
@@ -135,6 +136,7 @@ class Flavour:
     cancels: bool
     module: ModuleType
     callbacks: tuple[str, ...] = ("on_connection_made", "on_connection_lost", "on_eof_received")
+    warns = True
 
     def tcp(self, host: str, port: int, **options: Any) -> Sock:
         """Make a ``TCP`` object, closed when the test ends."""
