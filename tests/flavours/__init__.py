@@ -9,7 +9,19 @@ from tests.flavours.facade import BOUND, EndOfStream, Flavour, Running, Script, 
 from tests.flavours.py2 import PYTHON27, Py2, Py2On27
 from tests.flavours.sio import Sio
 
-__all__ = ["BOUND", "FLAVOURS", "Aio", "EndOfStream", "Flavour", "Running", "Script", "Sio", "Sock", "eventually"]
+__all__ = [
+    "BOUND",
+    "FLAVOURS",
+    "PYTHON27",
+    "Aio",
+    "EndOfStream",
+    "Flavour",
+    "Running",
+    "Script",
+    "Sio",
+    "Sock",
+    "eventually",
+]
 
 FLAVOURS: list[type[Flavour]] = [Aio, Sio, Py2]
 if PYTHON27 is not None:
