@@ -10,12 +10,10 @@ import socket
 import sys
 from collections import deque
 
-try:
+if sys.version_info >= (3,):
     import typing as _t
 
     Address = _t.Tuple[socket.AddressFamily, _t.Any]
-except ImportError:  # Python 2.7
-    pass
 
 #: Seconds after which the next address is tried beside the one under way (RFC 8305, section 5: 250 ms).
 STAGGER = 0.25

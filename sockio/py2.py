@@ -78,17 +78,14 @@ else:  # Python 2.7
     if sys.platform.startswith("linux"):
         import ctypes
 
-        class _Timespec(ctypes.Structure):
-            _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
-
-        _clock_gettime = ctypes.CDLL(None).clock_gettime
-        _clock_gettime.argtypes = [ctypes.c_int, ctypes.POINTER(_Timespec)]
+        _Timespec = ctypes.c_long * 2
+        _clock_gettime = ctypes.PyDLL(None).clock_gettime
 
         def _now():
             """Return ``time.monotonic()``: a clock that somebody sets must not move a deadline."""
             spec = _Timespec()
             _clock_gettime(1, spec)
-            return spec.seconds + spec.nanoseconds * 1e-9
+            return spec[0] + spec[1] * 1e-9
 
 
 __all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
@@ -99,6 +96,8 @@ _OWN = object()
 _NAP = 0.5
 _AGAIN = (errno.EAGAIN, errno.EWOULDBLOCK)
 _INFINITE = float("inf")
+_NUMBERS = (float, int)
+_getpid = os.getpid
 _forking = threading.Lock()
 
 
@@ -366,26 +365,28 @@ class TCP(object):
     def write_read(self, data, n=-1, timeout=_OWN, idempotent=False):
         # type: (bytes, int, _Timeout, bool) -> Bytes
         """Send ``data`` and read the reply, as one atomic request; see ``write`` and ``read``."""
-        return Bytes(self._call("write_read", payload(data), _reading(n), n, timeout, idempotent))
+        return Bytes(self._request("write_read", payload(data), _reading(n), n, timeout, idempotent))
 
     def write_readline(self, data, eol=None, timeout=_OWN, idempotent=False):
         # type: (bytes, _t.Optional[bytes], _Timeout, bool) -> Bytes
         """Send ``data`` and read a line, as one atomic request; see ``write`` and ``readline``."""
         wanted = self._eol(eol)
-        return Bytes(self._call("write_readline", payload(data), _Buffer.take_until, wanted, timeout, idempotent))
+        return Bytes(self._request("write_readline", payload(data), _Buffer.take_until, wanted, timeout, idempotent))
 
     def write_readlines(self, data, n, eol=None, timeout=_OWN, idempotent=False):
         # type: (bytes, int, _t.Optional[bytes], _Timeout, bool) -> Lines
         """Send ``data`` and read ``n`` lines, as one atomic request; see ``write`` and ``readline``."""
         wanted = (checked_size(n), self._eol(eol))
-        return Lines(self._call("write_readlines", payload(data), _Buffer.take_lines, wanted, timeout, idempotent))
+        return Lines(self._request("write_readlines", payload(data), _Buffer.take_lines, wanted, timeout, idempotent))
 
     def writelines_readlines(self, lines, n=None, eol=None, timeout=_OWN, idempotent=False):
         # type: (_t.Iterable[bytes], _t.Optional[int], _t.Optional[bytes], _Timeout, bool) -> Lines
         """Send the lines in one piece and read ``n`` lines (default: as many), as one atomic request."""
         lines = listed(lines)
         wanted = (checked_size(len(lines) if n is None else n), self._eol(eol))
-        return Lines(self._call("writelines_readlines", joined(lines), _Buffer.take_lines, wanted, timeout, idempotent))
+        return Lines(
+            self._request("writelines_readlines", joined(lines), _Buffer.take_lines, wanted, timeout, idempotent)
+        )
 
     # The rules of a call.
 
@@ -396,12 +397,19 @@ class TCP(object):
             timeout = self.timeout
         if timeout is None:
             return None
+        try:
+            if timeout > 0 and timeout.__class__ in _NUMBERS and timeout < _INFINITE:
+                return _now() + timeout
+        except TypeError:
+            pass  # seconds() says so
         number = float(seconds(timeout))
         return 0.0 if number <= 0 else None if number == _INFINITE else _now() + number
 
     def _eol(self, eol):
         # type: (_t.Optional[bytes]) -> bytes
-        return checked_separator(self.eol if eol is None else eol)
+        if eol is None:
+            eol = self.eol
+        return eol if type(eol) is bytes and eol else checked_separator(eol)
 
     def _fits(self, link, free, sends, eol):
         # type: (_Link, bool, bool, _t.Optional[bytes]) -> bool
@@ -537,6 +545,51 @@ class TCP(object):
             bound: the stream that keeps the link of its first step for the next ones
         """
         return self._run(self._perform, name, request, take, wanted, self._deadline(timeout), idempotent, bound)
+
+    def _request(self, name, request, take, wanted, timeout, idempotent):
+        # type: (str, bytes, _Take, _t.Any, _Timeout, bool) -> _t.Any
+        """Do a request-reply call; straight, without ``_perform``, if it waits for nothing but the reply."""
+        ticket = _Ticket()
+        ticket.running = running = self._asking(ticket, name, request, take, wanted, timeout, idempotent)
+        try:
+            return next(running)
+        finally:
+            ticket.running = None
+
+    def _asking(self, ticket, name, request, take, wanted, timeout, idempotent):
+        # type: (_Ticket, str, bytes, _Take, _t.Any, _Timeout, bool) -> _t.Iterator[_t.Any]
+        deadline = self._deadline(timeout)
+        link, queue = self._link, self._queue
+        if link is None or not link.idle or queue or idempotent or deadline == 0.0 or self._pid != _getpid():
+            yield self._perform(ticket, name, request, take, wanted, deadline, idempotent, None)
+            return
+        queue.append(ticket)
+        link.user = ticket
+        # Another thread may have struck since.
+        if queue[0] is not ticket or not link.idle or link.poll(0):  # type: ignore[redundant-expr]
+            self._leave(ticket, link)
+            yield self._perform(ticket, name, request, take, wanted, deadline, idempotent, None)
+            return
+        try:
+            link.idle = False
+            link.begin(request, deadline)
+            link.more(deadline)
+            reply = take(link.buffer, wanted)
+            if reply is None:
+                reply = self._reply(link, take, wanted, deadline)
+            link.writing = link.sent = False
+            link.idle = not (link.ended or link.buffer.data)
+        except BaseException as exc:
+            error = self._failed(exc, name, link, request)
+            self._leave(ticket, link)
+            if error is exc:
+                raise
+            raise error
+        queue.remove(ticket)
+        link.user = None
+        if queue or link.dropped:
+            self._leave(ticket, link)
+        yield reply
 
     def _perform(
         self,
@@ -1066,7 +1119,13 @@ class _Link(object):
             OSError: the link broke
         """
         self.writing = True
-        size = self._send(request)
+        try:
+            size = self.send(request)
+            self.sent = True
+        except socket.error as exc:
+            if exc.errno not in _AGAIN:
+                raise
+            size = 0
         if size < len(request):
             rest = memoryview(request)[size:]
             poller = Poller()
@@ -1074,18 +1133,8 @@ class _Link(object):
             while rest:
                 if not _wait(poller.poll, deadline):
                     raise _Expired
-                rest = rest[self._send(rest) :]
-
-    def _send(self, data):
-        # type: (_t.Union[bytes, memoryview]) -> int
-        try:
-            size = self.send(data)
-        except socket.error as exc:
-            if exc.errno not in _AGAIN:
-                raise
-            return 0
-        self.sent = True
-        return size
+                rest = rest[self.send(rest) :]
+                self.sent = True
 
     def more(self, deadline):
         # type: (_t.Optional[float]) -> None
@@ -1259,17 +1308,20 @@ def _closed(*_):
 def _wait(poll, deadline):
     # type: (_t.Callable[[_t.Optional[int]], object], _t.Optional[float]) -> bool
     """Wait until ``poll`` finds something, or for the deadline: False."""
+    # What comes within a millisecond costs no look at the clock.
+    milliseconds = None if deadline is None else 1 if deadline else 0
     while True:
-        left = None if deadline is None else max(0.0, deadline - _now())
         try:
-            if poll(None if left is None else min(int(left * 1000 + 0.999), 2**30)):
+            if poll(milliseconds):
                 return True
         except select.error as exc:  # Python 2.7: a signal came
             if exc.args[0] != errno.EINTR:
                 raise
-            continue
-        if left == 0:
-            return False
+        if deadline is not None:
+            left = deadline - _now()
+            if left <= 0:
+                return False
+            milliseconds = min(int(left * 1000 + 0.999), 2**30)
 
 
 def _earliest(one, other):
@@ -1349,8 +1401,16 @@ class _Buffer(object):
         Raises:
             LimitOverrunError: the line is longer than ``limit``
         """
-        end = self._line_end(1, separator)
-        return None if end is None else self._cut(end)
+        data = self.data
+        if data.__class__ is bytes and not self._start and data:
+            # One piece, one line: the usual reply. What follows this branch would do the same.
+            end = data.find(separator)
+            if 0 <= end == len(data) - len(separator) and end <= self.limit:
+                self.data = b""
+                self._search = None
+                return data
+        line_end = self._line_end(1, separator)
+        return None if line_end is None else self._cut(line_end)
 
     def take_lines(self, wanted):
         # type: (_t.Tuple[int, bytes]) -> _t.Optional[_t.List[bytes]]
