@@ -13,8 +13,8 @@ CONTRACT = Path(__file__).parent.parent / "docs" / "contract.md"
 TABLE = CONTRACT.with_name("conformance.md")
 HEADING = """# Conformance
 
-How many tests verify each clause of the [contract](contract.md) in each flavour; a dash: the clause doesn't concern it. On
-Python 3.11, the newest that all flavours run on; `./run conformance` writes this page, and CI compares it with its own run.
+How many tests verify each clause of the [contract](contract.md) in each flavour; a dash: the clause doesn't concern it.
+On Python 3.11, the newest that all flavours run on. `./run conformance` writes this page; CI compares it with its run.
 """
 
 
@@ -59,7 +59,7 @@ class Conformance:
                     self._passed[cast("tuple[str, str]", tuple(cast("list[str]", value)))] += 1
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Fail a full run that leaves a clause unverified where it applies, or that differs from the published table."""
+        """Fail a full run that leaves a clause unverified where it applies, or differs from the published table."""
         if not self._is_full() or exitstatus != pytest.ExitCode.OK:
             return
         for clause, columns in applicability().items():
