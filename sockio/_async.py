@@ -48,7 +48,7 @@ class AsyncTCP(Core):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close()
+        await self.close()
 
     @asynccontextmanager
     async def transaction(self: A, *, timeout: Timeout = UNSET) -> AsyncGenerator[A]:
