@@ -15,10 +15,9 @@ from __future__ import annotations
 import math
 import socket
 import weakref
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
-from functools import partial
 from inspect import isawaitable
 from typing import Any, TypeVar, cast
 
@@ -71,12 +70,13 @@ _keepers: trio.lowlevel.RunVar[Keeper] = trio.lowlevel.RunVar("sockio.keeper")
 
 def _keeper() -> Keeper:
     """Return the keeper of this run."""
-    keeper = _keepers.get(None)
-    if keeper is None:
+    try:
+        return _keepers.get()
+    except LookupError:
         keeper = Keeper()
         _keepers.set(keeper)
         trio.lowlevel.spawn_system_task(keeper.run, name="sockio keeper of deadlines")
-    return keeper
+        return keeper
 
 
 class Link(BaseLink):
@@ -91,7 +91,7 @@ class Link(BaseLink):
 
     def __init__(self, core: Core, sock: socket.socket) -> None:
         super().__init__(core, sock)
-        self.world: trio.lowlevel.TrioToken = current_trio_token()
+        self.world = self._run = current_trio_token()
         self.read_deadline = self.write_deadline = math.inf
         self._keeper = _keeper()
         self._keeper.links.add(self)
@@ -150,7 +150,7 @@ class Link(BaseLink):
     def hang_up(self) -> None:
         if _run_of_caller() is not self.world:
             try:
-                self.world.run_sync_soon(self._disconnect)
+                self._run.run_sync_soon(self._disconnect)
                 return
             except trio.RunFinishedError:
                 pass
@@ -164,7 +164,7 @@ class Link(BaseLink):
 
     def may_have_ended(self) -> None:
         with suppress(trio.RunFinishedError):
-            self.world.run_sync_soon(self.notice)
+            self._run.run_sync_soon(self.notice)
 
 
 def _run_of_caller() -> trio.lowlevel.TrioToken | None:
@@ -190,13 +190,11 @@ class Bell(BaseBell):
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self.ring)
 
-    @contextmanager
-    def until(self, deadline: float | None) -> Generator[None]:
-        """Cancel the block at a ring (then ``rung`` is set), or at the deadline."""
+    def until(self, deadline: float | None) -> trio.CancelScope:
+        """Return a scope that is cancelled at a ring (then ``rung`` is set), or at the deadline."""
         self.rung = False
         self._waiting = trio.CancelScope(deadline=math.inf if deadline is None else deadline)
-        with self._waiting:
-            yield
+        return self._waiting
 
     async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
         watches = [trio.CancelScope() for _ in connecting]
@@ -229,10 +227,12 @@ class TCP(_async.AsyncTCP):
     _ticket_class = Ticket
     _world = staticmethod(current_trio_token)
     _now = staticmethod(trio.current_time)
-    _checkpoint = staticmethod(checkpoint)
+    _before_call = staticmethod(checkpoint_if_cancelled)
 
     # Ctrl-C strikes between any two statements, but in a function that is protected only where it waits.
 
+    _call = enable_ki_protection(_async.AsyncTCP._call)
+    _request = enable_ki_protection(_async.AsyncTCP._request)
     _reset = enable_ki_protection(_async.AsyncTCP._reset)
 
     @enable_ki_protection
@@ -255,19 +255,9 @@ class TCP(_async.AsyncTCP):
         await super()._open(*args, **options)
 
     @enable_ki_protection
-    async def _begin(self, *args: Any) -> BaseLink:
+    async def _begin(self, *args: Any, **options: Any) -> BaseLink:
         await checkpoint()
-        return await super()._begin(*args)
-
-    @enable_ki_protection
-    async def _call(self, *args: Any) -> Any:
-        await checkpoint_if_cancelled()
-        return await super()._call(*args)
-
-    @enable_ki_protection
-    async def _request(self, *args: Any) -> Any:
-        await checkpoint_if_cancelled()
-        return await super()._request(*args)
+        return await super()._begin(*args, **options)
 
     async def _perform(self, *args: Any, **options: Any) -> Any:
         waits = self.waits
@@ -297,10 +287,17 @@ class TCP(_async.AsyncTCP):
 
     def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
         link = cast(Link, link)
-        before, link.told = link.told, trio.Event()
-        tell = partial(trio.lowlevel.spawn_system_task, _tell, before, link.told, callback, args, context=context)
+        before = link.told
+        link.told = started = trio.Event()
+
+        def tell() -> None:
+            trio.lowlevel.spawn_system_task(_tell, before, started, callback, args, context=context)
+
         with suppress(trio.RunFinishedError):  # nobody is left to be told
-            (_run_of_caller() or link.world).run_sync_soon(tell)
+            (_run_of_caller() or link._run).run_sync_soon(tell)
+
+    async def _checkpoint(self) -> None:
+        await checkpoint()
 
 
 T = TypeVar("T", bound=TCP)

@@ -21,6 +21,8 @@ class Trio(AsyncFlavour):
     cancels = True
     cancelled = trio.Cancelled
     module = sockio.trio
+    _token: trio.lowlevel.TrioToken
+    _nursery: trio.Nursery
 
     def begin(self) -> None:
         began = threading.Event()
