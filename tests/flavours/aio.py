@@ -43,7 +43,7 @@ class Aio(AsyncFlavour):
         await asyncio.gather(*left, return_exceptions=True)
 
     def tasks(self) -> int:
-        return len(asyncio.all_tasks(self.loop))
+        return int(self.call(lambda: len(asyncio.all_tasks())))
 
     def start(self, function: Callable[..., Any], *args: Any, **options: Any) -> Running:
         done: concurrent.futures.Future[Any] = concurrent.futures.Future()
