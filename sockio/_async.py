@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from time import monotonic
 from types import TracebackType
@@ -23,6 +23,8 @@ class AsyncTCP(Core):
     """A TCP object whose calls are awaited, but for its library's way of waiting."""
 
     _ticket_class: ClassVar[type[Ticket]]
+    #: Awaited before a call does anything; None: nothing is.
+    _before_call: Callable[[], Awaitable[None]] | None = None
 
     async def open(self, *, timeout: Timeout = UNSET) -> None:
         """Connect.
@@ -48,7 +50,7 @@ class AsyncTCP(Core):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close()
+        await self.close()
 
     @asynccontextmanager
     async def transaction(self: A, *, timeout: Timeout = UNSET) -> AsyncGenerator[A]:
@@ -239,6 +241,8 @@ class AsyncTCP(Core):
         timeout: Timeout,
         idempotent: bool = False,
     ) -> Any:
+        if self._before_call is not None:
+            await self._before_call()
         deadline = self._deadline(timeout)
         ticket = self._ticket_class()
         try:
@@ -250,6 +254,8 @@ class AsyncTCP(Core):
         self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool
     ) -> Any:
         """Do a request-reply call; straight, without the core's coroutines, if it waits for nothing but the reply."""
+        if self._before_call is not None:
+            await self._before_call()
         deadline = self._deadline(timeout)
         ticket = self._ticket_class()
         link = None if idempotent or deadline == 0.0 else self._straight(ticket)

@@ -9,10 +9,8 @@ the reply is there or its deadline. Any number of threads may share an object.
 
 from __future__ import annotations
 
-import os
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
@@ -26,7 +24,7 @@ from ._core import Core
 from ._link import Link as BaseLink
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
 from ._streams import Blocks, End, Lines, Stream
-from ._threads import Bell, Callbacks, Ticket, Watcher, left_of
+from ._threads import Bell, Callbacks, Ticket, left_of, watcher
 from ._turns import Expired
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 
@@ -325,7 +323,7 @@ class TCP(Core):
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)
-        _watcher().watch(link)
+        watcher().watch(link)
         return link
 
     async def _call_back(self, callback: Callable[..., Any], bell: Any, deadline: float | None) -> None:
@@ -385,29 +383,6 @@ class BlockStream(_Steps, Blocks[TCP]):
     Args:
         limit: bytes a block (int), or what ends one (bytes)
     """
-
-
-_shared_watcher: Watcher | None = None
-_watcher_lock = threading.Lock()
-
-
-def _watcher() -> Watcher:
-    """Return the process's watcher, started when first needed."""
-    global _shared_watcher
-    with _watcher_lock:
-        if _shared_watcher is None:
-            _shared_watcher = Watcher()
-        return _shared_watcher
-
-
-def _new_watcher() -> None:
-    global _shared_watcher, _watcher_lock
-    _shared_watcher = None
-    _watcher_lock = threading.Lock()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_new_watcher)
 
 
 @contextmanager
