@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 from collections import deque
 
-from .common import LimitOverrunError
+from .common import LimitOverrunError, take_block
 
 #: An exact read of more bytes than this is received into place.
 LARGE = 2**18
@@ -159,6 +159,20 @@ class Buffer:
             return None
         return [line + separator for line in self._cut(end).split(separator)[:-1]]
 
+    def take_block(self, eol: bytes) -> bytes | None:
+        """Take a block of definite length, ``#<digits><length><data><eol>`` (IEEE 488.2, 8.7.9), and return its data.
+
+        One of indefinite length (``#0<data><eol>``, 8.7.10) is never complete: see ``may_be_block``.
+
+        Raises:
+            BlockError: it is something else
+        """
+        return take_block(self, eol)
+
+    def may_be_block(self, eol: bytes) -> bool:
+        """Whether a block of indefinite length has arrived up to an ``eol``, which need not be the last."""
+        return self.head(2) == b"#0" and len(self) >= 2 + len(eol) and self.data.endswith(eol)
+
     def cut_lines(self, separator: bytes) -> tuple[deque[bytes], int] | None:
         """Set whole lines aside for a stream; all other calls still see them.
 
@@ -212,6 +226,13 @@ class Buffer:
         self._filled = len(rest)
 
     # How it is done.
+
+    def head(self, size: int) -> bytes:
+        """Return the first bytes, and leave them there."""
+        if self.target is not None:
+            return bytes(self.target[: min(size, self._filled)])
+        self._gather()
+        return bytes(self.data[self._start : self._start + size])
 
     def _gather(self) -> None:
         """Bring what was set aside back in front of the rest."""

@@ -9,6 +9,7 @@ The exceptions::
           +-- ConnectionClosedError     this side closed the object, or it was never open
           +-- ConnectionTimeoutError    a deadline passed (also a TimeoutError)
           +-- LimitOverrunError         a line outgrew buffer_size (also a ValueError)
+          +-- BlockError                what came is no IEEE 488.2 block (also a ValueError)
 
 A connect that fails raises the ``OSError`` of the operating system instead.
 
@@ -53,6 +54,8 @@ DFT_KEEP_ALIVE = {"active": 1, "idle": 60, "retry": 3, "interval": 10}
 CHUNK = 2**16
 #: Bytes asked for as long as no more ever came: memory for many costs more than a small reply.
 SMALL = 2**12
+#: Seconds of silence that end a block of indefinite length: segments of one message follow each other faster.
+QUIET = 0.05
 #: Log level of the wire trace, below DEBUG: ``logging.getLogger("sockio.wire").setLevel(WIRE)`` switches it on.
 WIRE = 5
 
@@ -111,6 +114,10 @@ class ConnectionTimeoutError(LinkError, _TimeoutBase):
 
 class LimitOverrunError(LinkError, ValueError):
     """A line is longer than ``buffer_size``."""
+
+
+class BlockError(LinkError, ValueError):
+    """What came in the place of an IEEE 488.2 block. It is in ``partial``."""
 
 
 class Retry(object):
@@ -357,6 +364,43 @@ def configure_socket(sock, no_delay=True, tos=IPTOS_LOWDELAY, keep_alive=None):
         set_option("IPPROTO_TCP", "TCP_KEEPINTVL", interval)
         set_option("IPPROTO_TCP", "TCP_KEEPCNT", retry)
         set_option("IPPROTO_TCP", "TCP_USER_TIMEOUT", (idle + interval * retry) * 1000)
+
+
+def take_block(buffer, eol):
+    # type: (_t.Any, bytes) -> _t.Optional[bytes]
+    """Take an IEEE 488.2 block of definite length with its terminator out of a buffer, and return its data.
+
+    Returns:
+        ``None`` if it isn't complete; one of indefinite length never is
+
+    Raises:
+        BlockError: it is something else
+    """
+    head = buffer.head(11)
+    digits = head[1:2]
+    if head[:1] not in b"#" or digits not in b"0123456789":
+        raise _no_block("a block begins with # and a digit, not {!r}".format(head[:2]), buffer)
+    if len(head) < 2 or digits == b"0":
+        return None
+    begin = 2 + int(digits)
+    length = head[2:begin]
+    if not (length or b"0").isdigit():
+        raise _no_block("the length of a block is {} digits, not {!r}".format(int(digits), length), buffer)
+    if len(head) < begin:
+        return None
+    end = begin + int(length)
+    message = buffer.take_exactly(end + len(eol))  # type: _t.Optional[bytes]
+    if message is None:
+        return None
+    if not message.endswith(eol, end):
+        text = "after a block of {} bytes came {!r}, not {!r}".format(int(length), message[end:], eol)
+        raise BlockError(text, message)
+    return message[begin:end]
+
+
+def _no_block(reason, buffer):
+    # type: (str, _t.Any) -> BlockError
+    return BlockError(reason + ": check that the reply is a block", buffer.take_all())
 
 
 class _SelectPoller(object):  # pragma: no cover - Windows

@@ -31,6 +31,7 @@ from .common import (
     POLLGONE,
     POLLIN,
     POLLOUT,
+    QUIET,
     SMALL,
     WIRE,
     ConnectionClosedError,
@@ -54,6 +55,7 @@ from .common import (
     pending,
     poller_of,
     seconds,
+    take_block,
     wire_log,
 )
 
@@ -333,6 +335,15 @@ class TCP(object):
         """Read what has arrived, without waiting for more: maybe nothing."""
         return Bytes(self._call("readbuffer", None, _anything, None, timeout))
 
+    def readblock(self, eol=None, timeout=_OWN):
+        # type: (_t.Optional[bytes], _Timeout) -> Bytes
+        """Read an IEEE 488.2 block with its terminator, whatever bytes are in it, and return its data.
+
+        One of definite length (``#42000...``) may be larger than ``buffer_size``. One of indefinite length (``#0...``)
+        ends with the terminator that 50 ms of silence follow, or the end of the link. See ``readline``.
+        """
+        return Bytes(self._call("readblock", None, _Buffer.take_block, self._eol(eol), timeout))
+
     def write(self, data, timeout=_OWN, idempotent=False):
         # type: (bytes, _Timeout, bool) -> Count
         """Hand all of ``data`` to the operating system.
@@ -387,6 +398,12 @@ class TCP(object):
         return Lines(
             self._request("writelines_readlines", joined(lines), _Buffer.take_lines, wanted, timeout, idempotent)
         )
+
+    def write_readblock(self, data, eol=None, timeout=_OWN, idempotent=False):
+        # type: (bytes, _t.Optional[bytes], _Timeout, bool) -> Bytes
+        """Send ``data`` and read a block, as one atomic request; see ``write`` and ``readblock``."""
+        wanted = self._eol(eol)
+        return Bytes(self._request("write_readblock", payload(data), _Buffer.take_block, wanted, timeout, idempotent))
 
     # The rules of a call.
 
@@ -658,12 +675,31 @@ class TCP(object):
         """Wait for the reply to be complete."""
         reply = take(link.buffer, wanted)
         while reply is None:
+            if take == _Buffer.take_block:
+                reply = self._indefinite_block(link, wanted, deadline)
+                if reply is not None:
+                    break
             if link.drained or take is _anything:
                 reply = self._unmet(link, take)
             else:
                 link.more(deadline)
                 reply = take(link.buffer, wanted)
         return reply
+
+    def _indefinite_block(self, link, eol, deadline):
+        # type: (_Link, bytes, _t.Optional[float]) -> _t.Optional[bytes]
+        """Return the data of a block of indefinite length whose terminator nothing follows (contract Q5)."""
+        buffer = link.buffer
+        while buffer.may_be_block(eol) and not link.void:
+            size = len(buffer)
+            if not link.drained:
+                try:
+                    link.more(_earliest(deadline, _now() + QUIET))
+                except _Expired:
+                    pass
+            if len(buffer) == size:
+                return buffer.take_all()[2 : -len(eol)]
+        return None
 
     def _fit_link(self, ticket, scope, sends, eol, deadline, closings, bound):
         # type: (_Ticket, _t.Optional[_Greeting], bool, _t.Any, _t.Optional[float], int, _t.Optional[_Stream]) -> _Link
@@ -1425,6 +1461,27 @@ class _Buffer(object):
             return None
         return [line + separator for line in self._cut(end).split(separator)[:-1]]
 
+    def take_block(self, eol):
+        # type: (bytes) -> _t.Optional[bytes]
+        """Take a block of definite length with its terminator, and return its data.
+
+        One of indefinite length is never complete: see ``may_be_block``.
+
+        Raises:
+            BlockError: it is something else
+        """
+        return take_block(self, eol)
+
+    def may_be_block(self, eol):
+        # type: (bytes) -> bool
+        """Whether a block of indefinite length has arrived up to an ``eol``, which need not be the last."""
+        return self.head(2) == b"#0" and len(self) >= 2 + len(eol) and self.data.endswith(eol)
+
+    def head(self, size):
+        # type: (int) -> bytes
+        """Return the first bytes, and leave them there."""
+        return bytes(self.data[self._start : self._start + size])
+
     def _line_end(self, count, separator):
         # type: (int, bytes) -> _t.Optional[int]
         """Where the count-th line ends. An unfinished search goes on later where it stopped."""
@@ -1482,7 +1539,7 @@ def _reading(n):
 def _terminator(take, wanted, eol):
     # type: (_Take, _t.Any, bytes) -> bytes
     """Return what ends a whole message for a call that frames its reply so."""
-    if take == _Buffer.take_until:  # on 2.7 not the same object each time
+    if take in (_Buffer.take_until, _Buffer.take_block):  # on 2.7 not the same object each time
         return wanted  # type: ignore[no-any-return]
     return wanted[1] if take == _Buffer.take_lines else eol
 

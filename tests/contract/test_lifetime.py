@@ -243,9 +243,8 @@ def test_nothing_leaks_over_ten_thousand_reconnects(flavour: Flavour, peer: Peer
                     time.sleep(0)
 
     def in_use() -> tuple[int, int, int]:
-        tasks = flavour.call(lambda: len(asyncio.all_tasks())) if flavour.name == "aio" else 0
         files = flavour.imported("os").listdir("/proc/self/fd")
-        return len(files), flavour.imported("threading").active_count(), tasks
+        return len(files), flavour.imported("threading").active_count(), flavour.tasks()
 
     for peer.ending in ("close", "peer", "reset"):
         flavour.start(reconnect, 100).result()

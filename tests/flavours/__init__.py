@@ -8,6 +8,7 @@ from tests.flavours.aio import Aio, AioEager, AioOnUvloop
 from tests.flavours.facade import BOUND, EndOfStream, Flavour, Running, Script, Sock, eventually
 from tests.flavours.py2 import PYTHON27, Py2, Py2On27
 from tests.flavours.sio import Sio
+from tests.flavours.trio import Trio
 
 __all__ = [
     "BOUND",
@@ -20,10 +21,11 @@ __all__ = [
     "Script",
     "Sio",
     "Sock",
+    "Trio",
     "eventually",
 ]
 
-FLAVOURS: list[type[Flavour]] = [Aio, Sio, Py2]
+FLAVOURS: list[type[Flavour]] = [Aio, Sio, Trio, Py2]
 if PYTHON27 is not None:
     FLAVOURS.append(Py2On27)
 if sys.platform != "win32":

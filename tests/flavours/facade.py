@@ -9,6 +9,7 @@ it, and ``flavour.callback`` makes it an event callback.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import gc
 import importlib
@@ -126,6 +127,7 @@ class Flavour:
         name: its column in the table of ``docs/contract.md``
         variant: its name in test ids
         cancels: whether a call can be cancelled
+        cancelled: what that raises inside of it
         module: where its ``TCP`` lives
         callbacks: the events that it tells of
         warns: whether a dropped object warns
@@ -134,6 +136,7 @@ class Flavour:
     name: str
     variant: str
     cancels: bool
+    cancelled: type[BaseException] = asyncio.CancelledError
     module: ModuleType
     callbacks: tuple[str, ...] = ("on_connection_made", "on_connection_lost", "on_eof_received")
     warns = True
@@ -199,6 +202,10 @@ class Flavour:
         """Return what a call has returned, in the form that all flavours share."""
         return value
 
+    def tasks(self) -> int:
+        """Return how many tasks there are, its own included; 0 where there are none."""
+        return 0
+
     # What each flavour has its own way of.
 
     def begin(self) -> None:
@@ -230,6 +237,31 @@ class Flavour:
     def leave(self, manager: Any, exc: BaseException | None) -> Any:
         """Leave a context manager, in a script."""
         raise NotImplementedError
+
+
+class AsyncFlavour(Flavour):
+    """A flavour whose calls are awaited."""
+
+    def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def run(*args: Any) -> Any:
+            return await play_async(function, *args)
+
+        return run
+
+    def stream_of(self, raw: Any) -> Any:
+        return aiter(raw)
+
+    async def step(self, stream: Any) -> Any:
+        try:
+            return await anext(stream)
+        except StopAsyncIteration:
+            raise EndOfStream from None
+
+    def enter(self, manager: Any) -> Any:
+        return manager.__aenter__()
+
+    def leave(self, manager: Any, exc: BaseException | None) -> Any:
+        return manager.__aexit__(exc and type(exc), exc, exc and exc.__traceback__)
 
 
 def play(
