@@ -445,7 +445,7 @@ class TCP(object):
             self._drop(link, ConnectionClosedError("a call was torn off in the middle"))
         if link.closed or (link.void and not free):
             raise link.error()
-        if not sends or (link.idle and not link.poll(0)):
+        if not sends or (link.idle and not link.poller.poll(0)):
             return not link.void
         if not link.notice() and eol is not None:
             self._look(link, eol)
@@ -583,7 +583,7 @@ class TCP(object):
         queue.append(ticket)
         link.user = ticket
         # Another thread may have struck since.
-        if queue[0] is not ticket or not link.idle or link.poll(0):  # type: ignore[redundant-expr]
+        if queue[0] is not ticket or not link.idle or link.poller.poll(0):  # type: ignore[redundant-expr]
             self._leave(ticket, link)
             yield self._perform(ticket, name, request, take, wanted, deadline, idempotent, None)
             return
@@ -1135,7 +1135,7 @@ class _Link(object):
         self.buffer = _Buffer(buffer_size)
         self.send = sock.send
         self.recv = sock.recv
-        self.poll = poller_of(sock).poll
+        self.poller = poller_of(sock)
         self.user = None  # type: _t.Optional[_Ticket]
         self.idle = self.writing = self.receiving = self.sent = False
         self.ended = self.drained = self.closed = self.dropped = self.void = False
@@ -1179,7 +1179,7 @@ class _Link(object):
         Raises:
             _Expired: the deadline passed first
         """
-        if not _wait(self.poll, deadline):
+        if not _wait(self.poller.poll, deadline):
             raise _Expired
         self.receive()
 
@@ -1438,7 +1438,7 @@ class _Buffer(object):
             LimitOverrunError: the line is longer than ``limit``
         """
         data = self.data
-        if data.__class__ is bytes and not self._start and data:
+        if isinstance(data, bytes) and not self._start and data:
             # One piece, one line: the usual reply. What follows this branch would do the same.
             end = data.find(separator)
             if 0 <= end == len(data) - len(separator) and end <= self.limit:

@@ -27,9 +27,14 @@ import zlib
 import sockio.common
 
 try:
+    import typing as _t  # noqa: F401  (names in the type comments)
+except ImportError:  # Python 2.7
+    pass
+
+if sys.version_info >= (3,):
     import builtins
     from queue import Queue
-except ImportError:  # Python 2.7
+else:  # Python 2.7
     import __builtin__ as builtins
     from Queue import Queue
 
@@ -48,20 +53,22 @@ class End(object):
     """
 
     def __init__(self, side, reading, writing):
+        # type: (_t.Any, _t.Any, _t.Any) -> None
         self._side = side
         self._reading = reading
         self._writing = writing
         self._writer = threading.Lock()
         self._numbers = itertools.count()
-        self._queues = {}
+        self._queues = {}  # type: _t.Dict[str, _t.Any]
         self._here = threading.local()
-        self._lent = {}  # number: [object, how often]
-        self._numbers_of_lent = {}  # id of the object: number
-        self._proxies = weakref.WeakValueDictionary()
-        self._foreign = {}  # id of a rebuilt exception: it, and its number
-        self.given_back = collections.deque()
+        self._lent = {}  # type: _t.Dict[int, _t.List[_t.Any]]  # number: [object, how often]
+        self._numbers_of_lent = {}  # type: _t.Dict[int, int]  # id of the object: number
+        self._proxies = weakref.WeakValueDictionary()  # type: _t.Any
+        self._foreign = {}  # type: _t.Dict[int, _t.Tuple[BaseException, int]]  # id of a rebuilt exception: it, and its number
+        self.given_back = collections.deque()  # type: _t.Any
 
     def ask(self, *what):
+        # type: (*_t.Any) -> _t.Any
         """Have the other end do something, and return the result."""
         thread = getattr(self._here, "thread", None)
         if thread is not None:
@@ -74,6 +81,7 @@ class End(object):
             del self._here.thread, self._queues[thread]
 
     def _ask(self, thread, what):
+        # type: (_t.Any, _t.Any) -> _t.Any
         self._send(thread, "ask", what)
         while True:
             kind, content = self._queues[thread].get()
@@ -85,6 +93,7 @@ class End(object):
                 raise self.decode(content)
 
     def run(self):
+        # type: () -> None
         """Receive, until the other end hangs up."""
         for line in iter(self._reading.readline, b""):
             thread, kind, content, given_back = json.loads(line.decode())
@@ -103,13 +112,16 @@ class End(object):
             queue.put(("raise", self._encode(RuntimeError("the other end hung up"))))
 
     def _serve_thread(self, thread):
+        # type: (_t.Any) -> None
         self._here.thread = thread
         self._serve(thread, self._queues[thread].get()[1])
         # The answer is out, and the other end never uses this number again.
 
     def _serve(self, thread, content):
+        # type: (_t.Any, _t.Any) -> None
         top = self._here.__dict__.setdefault("depth", 0) == 0
         self._here.depth += 1
+        operation = ""
         try:
             operation, args = content[0], content[1:]
             result = getattr(self, "_do_" + operation)(*[self.decode(arg) for arg in args])
@@ -123,6 +135,7 @@ class End(object):
         self._send(thread, kind, value, text=kind == "answer" and operation in ("get", "repr"))
 
     def _send(self, thread, kind, value, text=False):
+        # type: (_t.Any, _t.Any, _t.Any, _t.Any) -> None
         given_back = []
         while self.given_back:
             given_back.append(self.given_back.popleft())
@@ -138,56 +151,68 @@ class End(object):
     # What can be asked for.
 
     def _do_import(self, name):
+        # type: (_t.Any) -> _t.Any
         __import__(name)
         return sys.modules[name]
 
     def _do_get(self, thing, name):
+        # type: (_t.Any, _t.Any) -> _t.Any
         value = getattr(thing, name)
         if name in BYTES and isinstance(value, bytes):
             return memoryview(value)
         return value
 
     def _do_set(self, thing, name, value):
+        # type: (_t.Any, _t.Any, _t.Any) -> _t.Any
         setattr(thing, name, value)
 
     def _do_del(self, thing, name):
+        # type: (_t.Any, _t.Any) -> _t.Any
         delattr(thing, name)
 
     def _do_call(self, function, args, options):
+        # type: (_t.Any, _t.Any, _t.Any) -> _t.Any
         value = function(*args, **{str(name): option for name, option in options.items()})
         if type(value).__module__ == "sockio.py2" and hasattr(value, "result"):
             value = value.result()  # what a call returns answers it (contract P2)
         return value
 
     def _do_equal(self, one, other):
+        # type: (_t.Any, _t.Any) -> _t.Any
         return one == other
 
     def _do_length(self, thing):
+        # type: (_t.Any) -> _t.Any
         return len(thing)
 
     def _do_repr(self, thing):
+        # type: (_t.Any) -> _t.Any
         return repr(thing)
 
     def _do_iterate(self, thing):
+        # type: (_t.Any) -> _t.Any
         return iter(thing)
 
     def _do_next(self, iterator):
+        # type: (_t.Any) -> _t.Any
         return next(iterator)
 
     def _do_collect(self):
+        # type: () -> _t.Any
         gc.collect()
         return len(gc.get_objects())
 
     # Values on the wire.
 
     def _encode(self, value, text=False):
+        # type: (_t.Any, _t.Any) -> _t.Any
         """Return a value as JSON has it; ``text``: a ``str`` of Python 2.7 is text."""
         if value is None or isinstance(value, (bool, TEXT)):
             return value
         if isinstance(value, NUMBERS):
             return float(value) if isinstance(value, float) else int(value)
-        if isinstance(value, str) and (text or str is TEXT):
-            return value.decode("utf-8")
+        if isinstance(value, str) and (text or sys.version_info >= (3,)):
+            return b"".decode() + value
         if isinstance(value, memoryview) and value.format == "B":
             value = value.tobytes()
         if isinstance(value, bytearray):
@@ -211,6 +236,7 @@ class End(object):
         return {"m": [self._lend(value), callable(value)]}
 
     def decode(self, value):
+        # type: (_t.Any) -> _t.Any
         """Return what JSON stands for."""
         if not isinstance(value, dict):
             return value
@@ -239,11 +265,13 @@ class End(object):
         return proxy
 
     def _lend(self, thing):
+        # type: (_t.Any) -> _t.Any
         number = self._numbers_of_lent.setdefault(id(thing), next(self._numbers))
         self._lent.setdefault(number, [thing, 0])[1] += 1
         return number
 
     def _take_back(self, number, times):
+        # type: (_t.Any, _t.Any) -> None
         lent = self._lent[number]
         lent[1] -= times
         if not lent[1]:
@@ -252,6 +280,7 @@ class End(object):
     # Exceptions.
 
     def _described(self, error):
+        # type: (_t.Any) -> _t.Any
         if id(error) in self._foreign:
             return {"yours": self._foreign[id(error)][1]}
         described = error
@@ -271,6 +300,7 @@ class End(object):
         }
 
     def _rebuilt(self, content):
+        # type: (_t.Any) -> _t.Any
         if "yours" in content:
             return self._lent[content["yours"]][0]
         kind = exception_class(content["class"])
@@ -286,6 +316,7 @@ class End(object):
     # Log records.
 
     def send_log(self, record):
+        # type: (_t.Any) -> None
         """Send a log record: of its arguments, those that are shown by ``%r`` are bytes."""
         args = [
             self._encode(arg if isinstance(arg, NUMBERS + (bytes,)) else str(arg), text=shown != "r")
@@ -295,6 +326,7 @@ class End(object):
         self._send("", "log", [record.name, record.levelno, self._encode(record.msg, True), args, error])
 
     def _relay(self, content):
+        # type: (_t.Any) -> None
         name, level, message, args, error = content
         logger = logging.getLogger(name)
         if logger.isEnabledFor(level):
@@ -308,45 +340,57 @@ class Proxy(object):
     """An object that the other end has lent."""
 
     def __init__(self, end, number):
+        # type: (_t.Any, _t.Any) -> None
         self.__dict__["_end"] = end
         self.__dict__["_number"] = number
         self.__dict__["_times"] = 0
 
     def _received(self):
+        # type: () -> None
         self.__dict__["_times"] += 1
 
     def __del__(self):
+        # type: () -> None
         self._end.given_back.append((self._number, self._times))
 
     def __getattr__(self, name):
+        # type: (_t.Any) -> _t.Any
         return self._end.ask("get", self, name)
 
     def __setattr__(self, name, value):
+        # type: (_t.Any, _t.Any) -> None
         self._end.ask("set", self, name, value)
 
     def __delattr__(self, name):
+        # type: (_t.Any) -> None
         self._end.ask("del", self, name)
 
     def __eq__(self, other):
+        # type: (_t.Any) -> bool
         return self is other or self._end.ask("equal", self, other)
 
     __hash__ = object.__hash__
 
     def __len__(self):
+        # type: () -> _t.Any
         return self._end.ask("length", self)
 
     def __bool__(self):
+        # type: () -> bool
         return True
 
     __nonzero__ = __bool__
 
     def __repr__(self):
+        # type: () -> _t.Any
         return self._end.ask("repr", self)
 
     def __iter__(self):
+        # type: () -> _t.Any
         return self._end.ask("iterate", self)
 
     def __next__(self):
+        # type: () -> _t.Any
         return self._end.ask("next", self)
 
     next = __next__
@@ -356,19 +400,21 @@ class CallableProxy(Proxy):
     """A function, method or class that the other end has lent."""
 
     def __call__(self, *args, **options):
+        # type: (*_t.Any, **_t.Any) -> _t.Any
         return self._end.ask("call", self, args, options)
 
 
 def exception_class(name):
+    # type: (_t.Any) -> _t.Any
     """Return the exception class of that name, or what it is called here."""
     if name == "error":  # Python 2.7: socket.error
         return OSError
-    if str is bytes and name in ("OSError", "BlockingIOError"):
+    if sys.version_info < (3,) and name in ("OSError", "BlockingIOError"):
         return socket.error
     for module in (sockio.common, builtins, socket):
         if hasattr(module, name):
             return getattr(module, name)
-    if str is bytes and issubclass(OSError, Exception) and name.endswith("Error"):
+    if sys.version_info < (3,) and issubclass(OSError, Exception) and name.endswith("Error"):
         return socket.error
     return RuntimeError
 
@@ -377,14 +423,17 @@ class LogSender(logging.Handler):
     """Sends log records to the other end."""
 
     def __init__(self, end):
+        # type: (_t.Any) -> None
         logging.Handler.__init__(self)
         self._end = end
 
     def emit(self, record):
+        # type: (_t.Any) -> None
         self._end.send_log(record)
 
 
 def main():
+    # type: () -> None
     reading, writing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     end = End("a", reading, writing)

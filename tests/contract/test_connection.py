@@ -15,7 +15,7 @@ from simulator.faults import Silence
 from sockio.common import ConnectionClosedError, Retry
 from tests.calls import CALLS, IDENTITY, READS, callers
 from tests.clauses import clause, flavours
-from tests.flavours import BOUND, Flavour, Running, Script, Sio, Sock, eventually
+from tests.flavours import BOUND, Flavour, Py2, Running, Script, Sio, Sock, eventually
 from tests.peers import Names, Peer, received, received_to_end
 
 #: Seconds within which a caller that was woken must have returned: nothing else would wake it in that time.
@@ -346,8 +346,10 @@ def test_the_descriptor_is_closed_once_nobody_uses_it(flavour: Flavour, instrume
 
 
 @clause("C2")
-@flavours("sio")
-def test_the_descriptor_is_not_closed_under_another_threads_feet(instrument: Instrument) -> None:
+@pytest.mark.parametrize("variant", [pytest.param(each, marks=flavours(each.name)) for each in (Sio, Py2)])
+def test_the_descriptor_is_not_closed_under_another_threads_feet(
+    variant: type[Flavour], instrument: Instrument
+) -> None:
     in_poll, go_on = threading.Event(), threading.Event()
 
     class SlowPoller:
@@ -364,7 +366,7 @@ def test_the_descriptor_is_not_closed_under_another_threads_feet(instrument: Ins
             assert go_on.wait(BOUND)
             return events
 
-    with Sio() as flavour:
+    with variant() as flavour:
         sock = flavour.tcp(instrument.host, instrument.port)
         sock.open()
         link = sock.raw._link

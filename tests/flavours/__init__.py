@@ -17,6 +17,7 @@ __all__ = [
     "Aio",
     "EndOfStream",
     "Flavour",
+    "Py2",
     "Running",
     "Script",
     "Sio",

@@ -38,7 +38,7 @@ class Py2(Sio):
 
     name = "py2"
     variant = "py2-3"
-    module = sockio.py2  # type: ignore[assignment]
+    module = sockio.py2
     callbacks = ("on_connection_made",)
 
     def tcp(self, host: str, port: int, **options: Any) -> Sock:
