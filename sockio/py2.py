@@ -382,7 +382,8 @@ class TCP(object):
         # type: (bytes, _t.Optional[bytes], _Timeout, bool) -> Bytes
         """Send ``data`` and read a line, as one atomic request; see ``write`` and ``readline``."""
         wanted = self._eol(eol)
-        return Bytes(self._request("write_readline", payload(data), _Buffer.take_until, wanted, timeout, idempotent))
+        request = data if type(data) is bytes else payload(data)
+        return Bytes(self._request("write_readline", request, _Buffer.take_until, wanted, timeout, idempotent))
 
     def write_readlines(self, data, n, eol=None, timeout=_OWN, idempotent=False):
         # type: (bytes, int, _t.Optional[bytes], _Timeout, bool) -> Lines
@@ -414,11 +415,8 @@ class TCP(object):
             timeout = self.timeout
         if timeout is None:
             return None
-        try:
-            if timeout > 0 and timeout.__class__ in _NUMBERS and timeout < _INFINITE:
-                return _now() + timeout
-        except TypeError:
-            pass  # seconds() says so
+        if timeout.__class__ in _NUMBERS and 0 < timeout < _INFINITE:
+            return _now() + timeout
         number = float(seconds(timeout))
         return 0.0 if number <= 0 else None if number == _INFINITE else _now() + number
 
@@ -567,26 +565,24 @@ class TCP(object):
         # type: (str, bytes, _Take, _t.Any, _Timeout, bool) -> _t.Any
         """Do a request-reply call; straight, without ``_perform``, if it waits for nothing but the reply."""
         ticket = _Ticket()
-        ticket.running = running = self._asking(ticket, name, request, take, wanted, timeout, idempotent)
+        args = (name, request, take, wanted, self._deadline(timeout), idempotent)
+        ticket.running = _running(self._ask, ticket, args)
         try:
-            return next(running)
+            return next(ticket.running)
         finally:
             ticket.running = None
 
-    def _asking(self, ticket, name, request, take, wanted, timeout, idempotent):
-        # type: (_Ticket, str, bytes, _Take, _t.Any, _Timeout, bool) -> _t.Iterator[_t.Any]
-        deadline = self._deadline(timeout)
+    def _ask(self, ticket, name, request, take, wanted, deadline, idempotent):
+        # type: (_Ticket, str, bytes, _Take, _t.Any, _t.Optional[float], bool) -> _t.Any
         link, queue = self._link, self._queue
         if link is None or not link.idle or queue or idempotent or deadline == 0.0 or self._pid != _getpid():
-            yield self._perform(ticket, name, request, take, wanted, deadline, idempotent, None)
-            return
+            return self._perform(ticket, name, request, take, wanted, deadline, idempotent, None)
         queue.append(ticket)
         link.user = ticket
         # Another thread may have struck since.
         if queue[0] is not ticket or not link.idle or link.poller.poll(0):  # type: ignore[redundant-expr]
             self._leave(ticket, link)
-            yield self._perform(ticket, name, request, take, wanted, deadline, idempotent, None)
-            return
+            return self._perform(ticket, name, request, take, wanted, deadline, idempotent, None)
         try:
             link.idle = False
             link.begin(request, deadline)
@@ -606,7 +602,7 @@ class TCP(object):
         link.user = None
         if queue or link.dropped:
             self._leave(ticket, link)
-        yield reply
+        return reply
 
     def _perform(
         self,
@@ -1196,7 +1192,11 @@ class _Link(object):
             self.receiving = False
             return False
         if chunk:
-            self.buffer.feed(chunk)
+            buffer = self.buffer
+            if buffer.data:
+                buffer.feed(chunk)
+            else:
+                buffer.data = chunk
             if len(chunk) == self._ask:
                 self._ask = CHUNK
         else:
@@ -1396,10 +1396,7 @@ class _Buffer(object):
 
     def feed(self, chunk):
         # type: (bytes) -> None
-        """Add bytes that arrived."""
-        if not self.data:
-            self.data = chunk
-            return
+        """Add bytes that arrived to those that are there."""
         start = self._start
         if isinstance(self.data, bytes):
             self.data = bytearray(self.data[start:])
@@ -1547,17 +1544,13 @@ def _terminator(take, wanted, eol):
 class _Stream(object):
     """What both kinds of streams share; bound to one link, the one of its first step."""
 
-    def __init__(self, tcp, take, timeout):
-        # type: (TCP, _Take, _Timeout) -> None
+    def __init__(self, tcp, take, wanted, timeout):
+        # type: (TCP, _Take, _t.Any, _Timeout) -> None
         self.tcp = tcp
         self.link = None  # type: _t.Optional[_Link]
         self._take = take
+        self._wanted = wanted
         self._timeout = timeout
-
-    def _wanted(self):
-        # type: () -> _t.Any
-        """Return the argument of the framing."""
-        raise NotImplementedError
 
     def __iter__(self):
         # type: (_AnyStream) -> _AnyStream
@@ -1565,8 +1558,9 @@ class _Stream(object):
 
     def __next__(self):
         # type: () -> Bytes
+        wanted = self.tcp._eol(None) if self._wanted is None else self._wanted
         try:
-            found = self.tcp._call("iteration", None, self._take, self._wanted(), self._timeout, False, self)
+            found = self.tcp._call("iteration", None, self._take, wanted, self._timeout, False, self)
         except ConnectionEOFError as exc:
             if self.link is None or exc.partial:
                 raise
@@ -1594,12 +1588,8 @@ class LineStream(_Stream):
 
     def __init__(self, tcp, eol=None, timeout=_OWN):
         # type: (TCP, _t.Optional[bytes], _Timeout) -> None
-        super(LineStream, self).__init__(tcp, _Buffer.take_until, timeout)
-        self.eol = eol if eol is None else checked_separator(eol)
-
-    def _wanted(self):
-        # type: () -> bytes
-        return self.tcp._eol(self.eol)
+        wanted = eol if eol is None else checked_separator(eol)
+        super(LineStream, self).__init__(tcp, _Buffer.take_until, wanted, timeout)
 
 
 class BlockStream(_Stream):
@@ -1614,15 +1604,11 @@ class BlockStream(_Stream):
     def __init__(self, tcp, limit, timeout=_OWN):
         # type: (TCP, _t.Union[int, bytes], _Timeout) -> None
         if isinstance(limit, (bytes, bytearray)):
-            super(BlockStream, self).__init__(tcp, _Buffer.take_until, timeout)
-            self.limit = checked_separator(limit, "limit")  # type: _t.Union[int, bytes]
+            wanted = checked_separator(limit, "limit")
+            super(BlockStream, self).__init__(tcp, _Buffer.take_until, wanted, timeout)
         else:
-            super(BlockStream, self).__init__(tcp, _Buffer.take_exactly, timeout)
-            self.limit = checked_size(limit, "limit", 1)
-
-    def _wanted(self):
-        # type: () -> _t.Union[int, bytes]
-        return self.limit
+            size = checked_size(limit, "limit", 1)
+            super(BlockStream, self).__init__(tcp, _Buffer.take_exactly, size, timeout)
 
 
 def socket_for_url(url, *args, **kwargs):
