@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 import sockio.py2
 from simulator import Instrument
-from sockio.common import ConnectionClosedError, ConnectionLostError
+from simulator.faults import Cut
+from sockio.common import ConnectionClosedError, ConnectionEOFError, ConnectionLostError
 from tests.flavours import BOUND, Py2, Sock, eventually
 
 
@@ -211,3 +213,77 @@ def test_a_buffer_of_more_than_sixteen_chunks_is_closed_all_the_same(
     eventually(lambda: sock.in_waiting() == 1000)
     sock.close()
     assert not sock.connected()
+
+
+def test_a_callback_that_writes_on_a_link_that_has_ended_is_told(flavour: Py2, instrument: Instrument) -> None:
+    errors: list[BaseException] = []
+
+    def greet() -> None:
+        instrument.drop()
+        eventually(lambda: not tcp.raw.connected())
+        with pytest.raises(ConnectionEOFError) as caught:
+            tcp.raw.write_readline(b"*IDN?\n")
+        errors.append(caught.value)
+
+    tcp = flavour.tcp(instrument.host, instrument.port, on_connection_made=greet)
+    with pytest.raises(ConnectionEOFError):
+        tcp.open()
+    assert "write_readline" in str(errors[0])
+    assert instrument.ledger.commands == []
+
+
+def test_a_straight_request_whose_reply_is_cut_off(sock: Sock, instrument: Instrument) -> None:
+    sock.write_readline(b"*OPC?\n")
+    instrument.inject(Cut(2))
+    with pytest.raises(ConnectionEOFError) as caught:
+        sock.write_readline(b"*IDN?\n")
+    assert caught.value.partial == b"SO"
+
+
+def test_a_straight_request_hands_the_turn_on(sock: Sock, instrument: Instrument) -> None:
+    sock.write_readline(b"*OPC?\n")
+    first = sock.start("write_readline", b"DELAY? 0.1\n")
+    instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.1"))
+    second = sock.start("write_readline", b"ECHO? a\n", timeout=BOUND)
+    assert first.result() == b"0.1\n"
+    assert second.result() == b"a,1\n"
+
+
+def test_an_indefinite_block_that_came_before_the_end_of_the_link(sock: Sock, instrument: Instrument) -> None:
+    instrument.send(b"#0abc\n")
+    eventually(lambda: sock.in_waiting() == 6)
+    instrument.drop()
+    eventually(lambda: not sock.connected())
+    sock.raw._link.receive()
+    sock.raw._link.receive()
+    assert sock.readblock() == b"abc"
+
+
+def test_an_object_that_is_closed_as_its_link_comes_up(
+    flavour: Py2, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tcp = flavour.tcp(instrument.host, instrument.port)
+
+    def closing(_: Any) -> bool:
+        tcp.raw._closings += 1
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sockio.py2._Link, "notice", closing)
+        with pytest.raises(ConnectionClosedError, match="meanwhile"):
+            tcp.open()
+    assert not tcp.connected()
+
+
+def test_a_bell_tells_of_sockets_too() -> None:
+    bell = sockio.py2._Bell()
+    one, other = socket.socketpair()
+    with one, other:
+        assert bell.wait(None, [one])
+    bell.close()
+
+
+def test_a_stream_is_its_own_iterator(sock: Sock, instrument: Instrument) -> None:
+    instrument.send(b"one\ntwo\n")
+    instrument.drop()
+    assert list(sockio.py2.LineStream(sock.raw)) == [b"one\n", b"two\n"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.flavours import Flavour
 from tests.peers import Names, Peer
 
 
@@ -18,9 +19,12 @@ def peer() -> Iterator[Peer]:
 
 
 @pytest.fixture
-def names(flavour: Flavour, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+def names(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     """Host names that the test makes up."""
     names = Names()
-    monkeypatch.setattr(flavour.imported("socket"), "getaddrinfo", names.getaddrinfo)
+    module: Any = socket
+    if "flavour" in request.fixturenames:
+        module = request.getfixturevalue("flavour").imported("socket")
+    monkeypatch.setattr(module, "getaddrinfo", names.getaddrinfo)
     yield names
     names.answering.set()
