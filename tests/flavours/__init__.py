@@ -6,11 +6,24 @@ import sys
 
 from tests.flavours.aio import Aio, AioEager, AioOnUvloop
 from tests.flavours.facade import BOUND, EndOfStream, Flavour, Running, Script, Sock, eventually
+from tests.flavours.futures import Futures
 from tests.flavours.sio import Sio
 
-__all__ = ["BOUND", "FLAVOURS", "Aio", "EndOfStream", "Flavour", "Running", "Script", "Sio", "Sock", "eventually"]
+__all__ = [
+    "BOUND",
+    "FLAVOURS",
+    "Aio",
+    "EndOfStream",
+    "Flavour",
+    "Futures",
+    "Running",
+    "Script",
+    "Sio",
+    "Sock",
+    "eventually",
+]
 
-FLAVOURS: list[type[Flavour]] = [Aio, Sio]
+FLAVOURS: list[type[Flavour]] = [Aio, Sio, Futures]
 if sys.platform != "win32":
     FLAVOURS.append(AioOnUvloop)
 if sys.version_info >= (3, 12):
