@@ -1,8 +1,8 @@
-"""A small event loop on a daemon thread, shared by all objects of the futures flavour: calls go on where no caller waits.
+"""The reactor: a small event loop on a daemon thread, shared by all objects of the futures flavour.
 
 The first step of a call runs in the caller's thread, so a request leaves without a switch of threads. Whenever its
-coroutine has to wait, it yields a ``Pause``; from then on it is the reactor's thread that steps it. So a coroutine never
-runs in two threads at a time, and nothing that a caller's thread may suffer (Ctrl-C) reaches the reactor.
+coroutine has to wait, it yields a ``Pause``; from then on it is the reactor's thread that steps it. So a coroutine
+never runs in two threads at a time, and nothing that a caller's thread may suffer (Ctrl-C) reaches the reactor.
 
 A pause arms its sockets in epoll once (``EPOLLONESHOT``), which needs no word to the reactor. Deadlines have no heap:
 the reactor knows until when it may sleep, is woken only for an earlier deadline, and looks at all pauses only then.
@@ -38,7 +38,7 @@ class Cancelled(BaseException):
 
 
 class Selecting:
-    """What the reactor needs of ``select.epoll``, where there is none: each socket armed once, for all but the first."""
+    """What the reactor needs of ``select.epoll``, where there is none. Each socket is armed once, but for the first."""
 
     def __init__(self) -> None:
         self._armed: dict[socket.socket, int] = {}
@@ -56,9 +56,10 @@ class Selecting:
             for sock, events in tuple(self._armed.items()):
                 if sock.fileno() < 0:
                     del self._armed[sock]
-                else:
-                    selector.register(sock, events & IN and selectors.EVENT_READ or selectors.EVENT_WRITE)
-            ready = [key.fileobj for key, _ in selector.select(timeout)]
+                    continue
+                wanted = selectors.EVENT_READ if events & IN else 0
+                selector.register(sock, wanted | (selectors.EVENT_WRITE if events & OUT else 0), sock)
+            ready: list[socket.socket] = [key.data for key, _ in selector.select(timeout)]
         for sock in ready:
             if sock is not alarm:
                 del self._armed[sock]
@@ -101,7 +102,7 @@ class Reactor:
     def __init__(self) -> None:
         self._poller: Any = select.epoll() if hasattr(select, "epoll") else Selecting()
         self._rope, self._clapper = socket.socketpair()
-        self._clapper.setblocking(False)
+        self._rope.setblocking(False)
         self._alarm = self._clapper.fileno()
         self._poller.register(self._clapper, IN)
         self._pauses: set[Pause] = set()
@@ -132,10 +133,6 @@ class Reactor:
         elif early or not _ONCE:
             self._wake()
 
-    def owns(self, pause: Pause) -> bool:
-        """Whether the pause was added, and isn't over."""
-        return pause in self._pauses
-
     def hurry(self, pause: Pause) -> None:
         """Step the call of a pause at once; no matter if it was over before. Called from any thread."""
         self._hurried.append(pause)
@@ -158,8 +155,10 @@ class Reactor:
 
     def _wake(self) -> None:
         if self._asleep:
-            self._asleep = False
-            self._rope.send(b"!")
+            try:
+                self._rope.send(b"!")
+            except BlockingIOError:
+                pass  # woken often enough
 
     def _run(self) -> None:
         while True:
@@ -200,9 +199,10 @@ class Reactor:
 reactor = PerProcess(Reactor)
 
 
-class _Condition(RLock):
-    """What ``Future`` calls its condition; but Ctrl-C can't tear its ``with``, which isn't Python code, and nobody waits
-    in it: a lock left locked, or a waiting caller, would hold up the reactor.
+class _Condition(RLock):  # type: ignore[misc]  # typeshed calls it final, CPython doesn't
+    """What ``Future`` calls its condition. Nobody waits in it, and Ctrl-C can't tear its ``with``, which is C.
+
+    Locked for ever by a caller's thread, it would hold up the reactor.
     """
 
     def __init__(self) -> None:
@@ -226,7 +226,7 @@ class Call(Future[T]):
         callbacks: runs what is to be done afterwards where it can't hold up the reactor
     """
 
-    def __init__(self, coroutine: Coroutine[Pause, bool, T], callbacks: Callbacks) -> None:
+    def __init__(self, coroutine: Coroutine[Pause, Any, T], callbacks: Callbacks) -> None:
         super().__init__()
         self._condition: Any = _Condition()
         self._coroutine = coroutine
@@ -244,10 +244,11 @@ class Call(Future[T]):
         except Exception as exc:
             self.set_exception(exc)
         except BaseException:
-            if self._pause is not None and self._pause.reactor.owns(self._pause):
-                self.cancel()
-            else:
+            if self._pause is None:
                 self._coroutine.close()
+            else:  # the reactor may have it
+                self.cancel()
+                self._pause.end()
             raise
 
     def step(self, in_time: bool) -> None:
@@ -288,6 +289,8 @@ class Call(Future[T]):
         Args:
             timeout: seconds to wait for it; ``None``: no limit
 
+        Ctrl-C cancels the call: else it would stay in the way of the next one.
+
         Raises:
             concurrent.futures.TimeoutError: it wasn't there in time; the call goes on
             concurrent.futures.CancelledError: the call was cancelled
@@ -308,7 +311,11 @@ class Call(Future[T]):
             if self.done():
                 return
             self._condition.sleepers.append(alarm)
-        alarm.acquire(True, -1 if timeout is None else max(0.0, timeout))
+        try:
+            alarm.acquire(True, -1 if timeout is None else max(0.0, timeout))
+        except BaseException:
+            self.cancel()
+            raise
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Call ``fn(call)`` when the call is over: on a daemon thread of its own, or at once if that is now."""

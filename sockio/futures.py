@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
-from functools import wraps
-from inspect import iscoroutinefunction
+from functools import update_wrapper
 from socket import socket
 from types import coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import sio
 from ._async import AsyncTCP
 from ._dial import earliest
 from ._reactor import IN, OUT, Call, Pause, reactor
-from ._rules import UNSET, Timeout
 from ._threads import NAP
 from ._turns import Bell as BaseBell
 from ._turns import Expired
@@ -35,6 +33,7 @@ from .sio import BlockStream, LineStream
 
 __all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -107,7 +106,62 @@ class Ticket(BaseTicket):
     bell_class = Hint
 
 
-class TCP(sio.TCP):
+def _started(tcp: Any, coroutine: Coroutine[Any, Any, T]) -> Call[T]:
+    call = Call(coroutine, tcp._callbacks)
+    call.start()
+    return call
+
+
+def _starts(
+    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[[object], Callable[Concatenate[Any, P], Future[T]]]:
+    """Return a decorator that makes a method of that coroutine function, one that starts it."""
+
+    def start(self: Any, /, *args: P.args, **options: P.kwargs) -> Future[T]:
+        return _started(self, function(self, *args, **options))
+
+    update_wrapper(start, function)
+    return lambda _: start
+
+
+class _Calls:
+    """The calls of the async flavours, started instead of awaited."""
+
+    @_starts(AsyncTCP.open)
+    def open(self) -> None: ...
+    @_starts(AsyncTCP.close)
+    def close(self) -> None: ...
+    @_starts(AsyncTCP.read)
+    def read(self) -> None: ...
+    @_starts(AsyncTCP.readline)
+    def readline(self) -> None: ...
+    @_starts(AsyncTCP.readlines)
+    def readlines(self) -> None: ...
+    @_starts(AsyncTCP.readexactly)
+    def readexactly(self) -> None: ...
+    @_starts(AsyncTCP.readuntil)
+    def readuntil(self) -> None: ...
+    @_starts(AsyncTCP.readbuffer)
+    def readbuffer(self) -> None: ...
+    @_starts(AsyncTCP.write)
+    def write(self) -> None: ...
+    @_starts(AsyncTCP.writelines)
+    def writelines(self) -> None: ...
+    @_starts(AsyncTCP.write_read)
+    def write_read(self) -> None: ...
+    @_starts(AsyncTCP.write_readline)
+    def write_readline(self) -> None: ...
+    @_starts(AsyncTCP.write_readlines)
+    def write_readlines(self) -> None: ...
+    @_starts(AsyncTCP.writelines_readlines)
+    def writelines_readlines(self) -> None: ...
+
+    _call = AsyncTCP._call
+    _request = AsyncTCP._request
+    _ticketed_open = AsyncTCP._ticketed_open
+
+
+class TCP(_Calls, sio.TCP):  # type: ignore[misc]  # the same calls as in sio, whose results come later
     """A TCP object whose calls return a ``Future``: ``reply = tcp.write_readline(b"*IDN?\\\\n").result()``.
 
     A callback may return a ``Future``, too: a new link isn't used before that of ``on_connection_made`` is done.
@@ -116,23 +170,6 @@ class TCP(sio.TCP):
     _bell_class = Bell
     _ticket_class = Ticket
     _link_class = Link
-
-    if TYPE_CHECKING:
-        # What is assigned below: the calls of sockio.sio, whose results come later.
-        def open(self, *, timeout: Timeout = UNSET) -> Future[None]: ...  # type: ignore[override]
-        def close(self) -> Future[None]: ...  # type: ignore[override]
-        def read(self, n: int = -1, *, timeout: Timeout = UNSET) -> Future[bytes]: ...  # type: ignore[override]
-        def readline(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> Future[bytes]: ...  # type: ignore[override]
-        def readlines(self, n: int, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> Future[list[bytes]]: ...  # type: ignore[override]
-        def readexactly(self, n: int, *, timeout: Timeout = UNSET) -> Future[bytes]: ...  # type: ignore[override]
-        def readuntil(self, separator: bytes = b"\n", *, timeout: Timeout = UNSET) -> Future[bytes]: ...  # type: ignore[override]
-        def readbuffer(self, *, timeout: Timeout = UNSET) -> Future[bytes]: ...  # type: ignore[override]
-        def write(self, data: bytes, *, timeout: Timeout = UNSET, idempotent: bool = False) -> Future[None]: ...  # type: ignore[override]
-        def writelines(self, lines: Iterable[bytes], *, timeout: Timeout = UNSET, idempotent: bool = False) -> Future[None]: ...  # type: ignore[override]
-        def write_read(self, data: bytes, n: int = -1, *, timeout: Timeout = UNSET, idempotent: bool = False) -> Future[bytes]: ...  # type: ignore[override]
-        def write_readline(self, data: bytes, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False) -> Future[bytes]: ...  # type: ignore[override]
-        def write_readlines(self, data: bytes, n: int, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False) -> Future[list[bytes]]: ...  # type: ignore[override]
-        def writelines_readlines(self, lines: Iterable[bytes], n: int | None = None, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False) -> Future[list[bytes]]: ...  # type: ignore[override]
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         call = _started(self, coroutine)
@@ -143,7 +180,7 @@ class TCP(sio.TCP):
             raise
 
     async def _call_back(self, callback: Callable[..., Any], bell: BaseBell, deadline: float | None) -> None:
-        result = await self._outcome(_on_a_thread(callback), bell, deadline)
+        result: Future[Any] | None = await self._outcome(_on_a_thread(callback), bell, deadline)
         if isinstance(result, Future):
             try:
                 await self._outcome(result, bell, deadline)
@@ -160,12 +197,6 @@ class TCP(sio.TCP):
         return future.result()
 
 
-def _started(tcp: TCP, coroutine: Coroutine[Any, Any, T]) -> Call[T]:
-    call = Call(coroutine, tcp._callbacks)
-    call.start()
-    return call
-
-
 def _on_a_thread(function: Callable[[], T]) -> Future[T]:
     future: Future[T] = Future()
     context = copy_context()
@@ -178,21 +209,6 @@ def _on_a_thread(function: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=run, name="sockio callback", daemon=True).start()
     return future
-
-
-def _starting(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Call[T]]:
-    @wraps(function)
-    def start(self: TCP, *args: Any, **options: Any) -> Call[T]:
-        return _started(self, function(self, *args, **options))
-
-    return start
-
-
-for _name, _function in vars(AsyncTCP).items():
-    if _name in ("_call", "_request", "_ticketed_open"):
-        setattr(TCP, _name, _function)
-    elif iscoroutinefunction(_function) and not _name.startswith("_"):
-        setattr(TCP, _name, _starting(_function))
 
 
 def socket_for_url(url: str, *args: Any, **options: Any) -> TCP:

@@ -17,7 +17,7 @@ class Aio(Flavour):
     """``sockio.aio``, on an event loop in a thread."""
 
     name = variant = "aio"
-    cancels = True
+    cancels = cancels_steps = True
     module = sockio.aio
 
     def new_loop(self) -> asyncio.AbstractEventLoop:

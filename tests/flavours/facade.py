@@ -121,12 +121,14 @@ class Flavour:
         name: its column in the table of ``docs/contract.md``
         variant: its name in test ids
         cancels: whether a call can be cancelled
+        cancels_steps: whether a step of a stream can
         module: where its ``TCP`` lives
     """
 
     name: str
     variant: str
     cancels: bool
+    cancels_steps: bool
     module: ModuleType
 
     def tcp(self, host: str, port: int, **options: Any) -> Sock:

@@ -69,6 +69,19 @@ class Futures(Sio):
         return run
 
 
+def resolved(name: str) -> Callable[..., Any]:
+    """Return a call that waits for its future."""
+    return lambda self, *args, **options: getattr(sockio.futures.TCP, name)(self, *args, **options).result()
+
+
+class Resolved(sockio.futures.TCP):
+    """An object of this flavour whose calls block, for programs that do the same with a ``sockio.sio.TCP``."""
+
+    for _name in dir(sockio.futures.TCP):
+        if inspect.iscoroutinefunction(inspect.unwrap(getattr(sockio.futures.TCP, _name))) and _name[0] != "_":
+            locals()[_name] = resolved(_name)
+
+
 def play(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Do a call, or play a script of such calls, and return the result."""
     result: Any = function(*args, **options)
