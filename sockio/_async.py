@@ -246,6 +246,8 @@ class AsyncTCP(Core):
             queues.reads.remove(ticket)
             queues.writes.remove(ticket)
             link.reader = link.writer = None
+            if link.dropped:
+                link.release()
             return reply
         except BaseException as exc:
             error = self._failed(exc, name, link, request, wanted)

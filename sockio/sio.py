@@ -9,11 +9,8 @@ the reply is there or its deadline. Any number of threads may share an object.
 
 from __future__ import annotations
 
-import os
 import selectors
 import socket
-import sys
-import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,9 +21,10 @@ from typing import Any, TypeVar
 from ._buffer import Buffer
 from ._core import Core
 from ._link import Link as BaseLink
+from ._link import SocketLink
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
 from ._streams import Blocks, End, Lines, Stream
-from ._threads import Bell, Callbacks, Ticket, Watcher, left_of
+from ._threads import Bell, Callbacks, Ticket, left_of, watcher
 from ._turns import Expired
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 
@@ -54,12 +52,8 @@ class _Done:
 _DONE: Any = _Done()
 
 
-class Link(BaseLink):
+class Link(SocketLink):
     """A link whose bytes are received by the thread that waits for them."""
-
-    def __init__(self, core: Core, sock: socket.socket) -> None:
-        super().__init__(core, sock)
-        self._caretaking = threading.Lock()
 
     def more(self, deadline: float | None) -> Any:
         if not self.poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
@@ -77,25 +71,6 @@ class Link(BaseLink):
                 sent = self.send(rest)
                 self.sent = self.sent or sent > 0
                 rest = rest[sent:]
-
-    def hang_up(self) -> None:
-        self.clear_the_way()
-        try:
-            self.sock.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait for this socket
-        except OSError:
-            pass
-        self.release()
-
-    def retire(self) -> None:
-        self.dropped = True
-        self.release()
-
-    def release(self) -> None:
-        """Close the descriptor, unless a call is under way: when that one uses it, it could be another file's."""
-        with self._caretaking:
-            if all(ticket is None or ticket.over for ticket in (self.reader, self.writer)):
-                self.drain()
-                self.sock.close()
 
 
 class TCP(Core):
@@ -309,7 +284,7 @@ class TCP(Core):
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)
-        _watcher().watch(link)
+        watcher().watch(link)
         return link
 
     async def _call_back(self, callback: Callable[..., Any], bell: Any, deadline: float | None) -> None:
@@ -369,29 +344,6 @@ class BlockStream(_Steps, Blocks[TCP]):
     Args:
         limit: bytes a block (int), or what ends one (bytes)
     """
-
-
-_shared_watcher: Watcher | None = None
-_watcher_lock = threading.Lock()
-
-
-def _watcher() -> Watcher:
-    """Return the process's watcher, started when first needed."""
-    global _shared_watcher
-    with _watcher_lock:
-        if _shared_watcher is None:
-            _shared_watcher = Watcher()
-        return _shared_watcher
-
-
-def _new_watcher() -> None:
-    global _shared_watcher, _watcher_lock
-    _shared_watcher = None
-    _watcher_lock = threading.Lock()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_new_watcher)
 
 
 @contextmanager
