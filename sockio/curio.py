@@ -26,7 +26,7 @@ from typing import Any, cast
 from weakref import WeakSet
 
 try:
-    from curio import CancelledError, TaskCancelled, TaskError, TaskTimeout, sleep
+    from curio import CancelledError, TaskCancelled, TaskError, TaskTimeout, sleep, spawn
     from curio.kernel import Activation, Kernel
     from curio.meta import _locals as _thread
     from curio.task import Task
@@ -75,7 +75,7 @@ class Attendant(Activation):
         self._next = math.inf
         self._task: Task | None = None
         self._lasting = self._over = False
-        self._jobs: deque[Callable[[], object]] = deque()
+        self._jobs: deque[Callable[[], Coroutine[Any, Any, None] | None]] = deque()
         self._callbacks: WeakSet[Task] = WeakSet()
         self._rope, self._clapper = socket.socketpair()
         for end in (self._rope, self._clapper):
@@ -95,12 +95,11 @@ class Attendant(Activation):
             attendant = vars(kernel)["sockio"] = Attendant(kernel)
         return attendant
 
-    def start(self) -> None:
-        """Have the task run. Called in a task."""
-        task: Task = self._current.cell_contents
-        self._lasting = self._lasting or not (self._over or task.cancelled)
+    async def start(self) -> None:
+        """Have the task run."""
+        self._lasting = self._lasting or not (self._over or self._current.cell_contents.cancelled)
         if self._task is None:
-            self._task = self.spawn(self._attend())
+            self._task = await spawn(self._attend, daemon=True)
             self._scopes.pop(self._task, None)
 
     async def _attend(self) -> None:
@@ -108,7 +107,9 @@ class Attendant(Activation):
             while self._lasting or self._deadlines:
                 await self._pause()
                 while self._jobs:
-                    self._jobs.popleft()()
+                    work = self._jobs.popleft()()
+                    if work is not None:
+                        self._callbacks.add(await spawn(work, daemon=True))
                 now = time.monotonic()
                 if now >= self._next:
                     self._traps["trap_sched_wake"](self, 0)
@@ -121,7 +122,7 @@ class Attendant(Activation):
             for task in self._callbacks:
                 self.cancel(task)
             if self._deadlines and _running_kernel() is self.kernel:
-                self._rearm(min(self._deadlines.values()))
+                await self._rearm(min(self._deadlines.values()))
 
     async def _pause(self) -> None:
         """Wait for the rope, or for the next deadline."""
@@ -145,7 +146,7 @@ class Attendant(Activation):
             task = self._current.cell_contents
             self._deadlines[task] = deadline
             if deadline < self._next:
-                self._rearm(deadline)
+                yield from self._rearm(deadline)
             try:
                 outcome = yield trap
             finally:
@@ -158,9 +159,10 @@ class Attendant(Activation):
             return False
         raise outcome
 
-    def _rearm(self, deadline: float) -> None:
+    @coroutine
+    def _rearm(self, deadline: float) -> Generator[Any, Any, None]:
         self._next = deadline
-        self.start()
+        yield from self.start().__await__()
         self._ring()
 
     def _kernel_wake(self, _: int) -> list[Task]:
@@ -181,13 +183,6 @@ class Attendant(Activation):
 
     # Other tasks.
 
-    def spawn(self, work: Coroutine[Any, Any, object]) -> Task:
-        """Return a new daemon task."""
-        self._traps["trap_spawn"](work)
-        task: Task = self._current.cell_contents._trap_result
-        task.daemon = True
-        return task
-
     def cancel(self, task: Task) -> None:
         """Cancel a task, without waiting for its end."""
         if _running_kernel() is self.kernel:
@@ -199,8 +194,8 @@ class Attendant(Activation):
             self.cancel(task)
             await sleep(0)
 
-    def call(self, job: Callable[[], object]) -> None:
-        """Have the attendant's task do something soon. Called from any thread."""
+    def call(self, job: Callable[[], Coroutine[Any, Any, None] | None]) -> None:
+        """Have the attendant's task do something soon, and run what it returns in a task. Called from any thread."""
         self._jobs.append(job)
         self._ring()
 
@@ -223,11 +218,7 @@ class Attendant(Activation):
             except (Exception, CancelledError):
                 log.exception("connection event callback failed: %r", callback)
 
-        def begin() -> None:
-            if self._lasting:
-                self._callbacks.add(self.spawn(run()))
-
-        self.call(begin)
+        self.call(lambda: run() if self._lasting else None)
 
     # Scopes: a task's own, or its parent's when it was started. (Curio's context variables leak between tasks.)
 
@@ -313,8 +304,8 @@ class Bell(BaseBell):
 
     async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
         attendant = self._attendant
-        attendant.start()
-        watching = [attendant.spawn(self._watch(sock)) for sock in connecting]
+        await attendant.start()
+        watching = [await spawn(self._watch, sock, daemon=True) for sock in connecting]
         try:
             return await attendant.wait(math.inf if deadline is None else deadline, ("trap_sched_wait", self, "BELL"))
         finally:
@@ -350,7 +341,7 @@ class TCP(AsyncTCP):
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)
-        link.attendant.start()
+        await link.attendant.start()
         watcher().watch(link)
         return link
 
@@ -369,7 +360,7 @@ class TCP(AsyncTCP):
             bell.ring()
 
         attendant = Attendant.here()
-        task = attendant.spawn(run())
+        task = await spawn(run, daemon=True)
         closings = self._closings
         try:
             while not ends and self._closings == closings:
@@ -379,8 +370,8 @@ class TCP(AsyncTCP):
             if not ends:
                 await attendant.give_notice(task)
         for end in ends:
-            if isinstance(end, CancelledError):
-                raise TaskError("cancelled, or a timeout that it didn't catch") from end
+            if isinstance(end, CancelledError) and not isinstance(end, TaskCancelled):
+                raise TaskError(f"{callback!r} did not catch its timeout") from end
             if end is not None:
                 raise end
 
