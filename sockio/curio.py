@@ -146,7 +146,7 @@ class Attendant(Activation):
             task = self._current.cell_contents
             self._deadlines[task] = deadline
             if deadline < self._next:
-                yield from self._rearm(deadline)
+                yield from self._rearm(deadline).__await__()
             try:
                 outcome = yield trap
             finally:
@@ -159,19 +159,20 @@ class Attendant(Activation):
             return False
         raise outcome
 
-    @coroutine
-    def _rearm(self, deadline: float) -> Generator[Any, Any, None]:
+    async def _rearm(self, deadline: float) -> None:
         self._next = deadline
-        yield from self.start().__await__()
+        await self.start()
         self._ring()
 
     def _kernel_wake(self, _: int) -> list[Task]:
         """Return the tasks that are late, ready to go on: the kernel asks for them."""
         now = time.monotonic()
-        late = [task for task, deadline in self._deadlines.items() if deadline <= now and task.cancel_func is not None]
-        for task in late:
-            task.cancel_func()
-            task._trap_result = _LATE
+        late: list[Task] = []
+        for task, deadline in self._deadlines.items():
+            if deadline <= now and task.cancel_func is not None:
+                task.cancel_func()
+                task._trap_result = _LATE
+                late.append(task)
         return late
 
     def wake(self, bell: Bell) -> None:

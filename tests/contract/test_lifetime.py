@@ -542,13 +542,6 @@ def torn(test: Callable[..., None]) -> Callable[..., None]:
     return marked
 
 
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """Have the garbage collected before the next test."""
-    yield
-    gc.collect()
-
-
 class Interrupter:
     """Raises ``KeyboardInterrupt`` at the n-th point of this thread's way through sockio where a signal can strike.
 
