@@ -144,13 +144,13 @@ class Attendant(Activation):
             outcome = yield trap
         else:
             task = self._current.cell_contents
-            self._deadlines[task] = deadline
-            if deadline < self._next:
-                yield from self._rearm(deadline).__await__()
             try:
+                self._deadlines[task] = deadline
+                if deadline < self._next:
+                    yield from self._rearm(deadline).__await__()
                 outcome = yield trap
             finally:
-                del self._deadlines[task]
+                self._deadlines.pop(task, None)
                 if not self._lasting:
                     self._ring()
         if outcome is None:

@@ -177,7 +177,8 @@ def test_tasks_started_in_a_transaction_are_inside_it_and_nobody_else_is(
         async with tcp(instrument) as sock:
             started = curio.Queue()
             async with sock.transaction():
-                outside = await other.put(sock) or await done.get()  # it queues while the transaction is on
+                await other.put(sock)
+                outside = await done.get()  # it queues while the transaction is on
                 async with curio.TaskGroup() as group:
                     await group.spawn(echo, sock, b"child")
                 await (await curio.spawn(grandparent, sock, started)).join()
