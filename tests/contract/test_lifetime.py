@@ -570,7 +570,8 @@ class Interrupter:
         def step(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal called
             if called and (
-                event == "return" or (event == "line" and not does_nothing(code, frame.f_lineno, frame.f_lasti))
+                (event == "return" and not dis.opname[code.co_code[frame.f_lasti]].startswith("YIELD"))  # it suspends
+                or (event == "line" and not does_nothing(code, frame.f_lineno, frame.f_lasti))
             ):
                 self._count(frame, event)
             called = event == "line" and frame.f_lineno in calling(code)
