@@ -431,8 +431,11 @@ def test_every_kernel_gives_back_what_its_attendant_holds(instrument: Instrument
 @clause("F1", "F5")
 @torn
 def test_what_an_abandoned_kernel_left_in_the_middle_of_a_call_is_dropped_in_silence(
-    instrument: Instrument, caplog: pytest.LogCaptureFixture
+    instrument: Instrument, instrument_factory: Callable[..., Instrument], caplog: pytest.LogCaptureFixture
 ) -> None:
+    hanging = instrument_factory()
+    hanging.hang()
+
     async def forever() -> None:
         await curio.sleep(BOUND)
 
@@ -441,7 +444,8 @@ def test_what_an_abandoned_kernel_left_in_the_middle_of_a_call_is_dropped_in_sil
         await curio.spawn(greeted.open)
         sock = tcp(instrument)
         await curio.spawn(transact, sock)
-        instrument.ledger.wait(lambda ledger: len(ledger.links) == 1)
+        await until(lambda: instrument.ledger.commands and len(instrument.ledger.links) == 2)
+        await curio.spawn(tcp(hanging).open)
         await curio.sleep(0.05)
 
     async def transact(sock: TCP) -> None:
@@ -454,6 +458,19 @@ def test_what_an_abandoned_kernel_left_in_the_middle_of_a_call_is_dropped_in_sil
     del kernel
     gc.collect()
     assert not [record for record in caplog.records if record.name.startswith("sockio")]
+
+
+@clause("C1")
+def test_a_call_goes_on_when_a_connection_that_takes_its_time_is_there(instrument: Instrument) -> None:
+    async def main() -> None:
+        async with tcp(instrument) as sock:
+            assert await sock.write_readline(b"ECHO? a\n", timeout=BOUND) == b"a,1\n"
+
+    instrument.hang()
+    accepting = threading.Timer(0.1, instrument.accept)
+    accepting.start()
+    curio.run(main)
+    accepting.join(BOUND)
 
 
 @clause("C2")
