@@ -4,7 +4,7 @@
     print(await sock.write_readline(b"*IDN?\\n"))
 
 A call sends at once on its own non-blocking socket, then waits for the reply with one trap of the kernel. Cancellation
-and ``curio.timeout_after`` are the kernel's; the deadlines of calls are kept by the kernel's ``Attendant``.
+and ``curio.timeout_after`` are the kernel's; the deadlines of calls are kept by an ``Attendant`` in each kernel.
 
 curio 1.6 is its last release, so what it is made of won't change any more. Of that this module uses: where the running
 kernel and task are noted, traps called directly where nothing can be awaited, and ``cancel_func`` of a waiting task.

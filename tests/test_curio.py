@@ -24,6 +24,7 @@ import curio
 from curio.kernel import Kernel
 from curio.task import ContextTask
 
+import sockio
 from sockio.common import ConnectionClosedError, ConnectionTimeoutError
 from sockio.curio import TCP, Attendant
 from tests.contract.test_lifetime import (
@@ -167,7 +168,7 @@ def test_tasks_started_in_a_transaction_are_inside_it_and_nobody_else_is(
     replies: list[bytes] = []
 
     async def echo(sock: TCP, text: bytes) -> None:
-        replies.append(await sock.write_readline(b"ECHO? %s\n" % text))
+        replies.append(await sock.write_readline(b"ECHO? %s\n" % text, timeout=BOUND))
 
     async def grandparent(sock: TCP, started: Any) -> None:
         await curio.sleep(0.01)
@@ -616,6 +617,13 @@ def test_a_slow_resolver_does_not_hold_up_the_exit_after_a_timeout(instrument: I
     """
     )
     assert outcome(python(program, "resolving", instrument.port)) == "ready\ntimed out\n"
+
+
+def test_socket_for_url_makes_the_object_of_curio() -> None:
+    make: Callable[..., Any] = sockio.socket_for_url
+    sock = make("tcp://host:5025", b"\r\n", concurrency="curio")
+    assert type(sock) is TCP
+    assert (sock.host, sock.port, sock.eol) == ("host", 5025, b"\r\n")
 
 
 def test_without_curio_the_import_says_what_to_do() -> None:
