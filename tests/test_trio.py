@@ -91,11 +91,10 @@ def test_open_close_and_the_context_managers_are_checkpoints(instrument: Instrum
             with assert_checkpoints():
                 await sock.close()
         for _ in range(2):
-            manager = sock
             with assert_checkpoints():
-                await manager.__aenter__()
+                await sock.__aenter__()
         with assert_checkpoints():
-            await manager.__aexit__(None, None, None)
+            await sock.__aexit__(None, None, None)
         for _ in range(2):
             with assert_checkpoints():
                 async with sock.transaction():
