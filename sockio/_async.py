@@ -115,6 +115,23 @@ class AsyncTCP(Core):
         """Read what has arrived, without waiting for more: maybe nothing."""
         return await self._call("readbuffer", None, anything, None, timeout)  # type: ignore[no-any-return]
 
+    async def readblock(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
+        """Read an IEEE 488.2 block with its terminator, whatever bytes are in it, and return its data.
+
+        One of definite length (``#42000...``) may be larger than ``buffer_size``. One of indefinite length (``#0...``)
+        ends with the terminator that 50 ms of silence follow, or the end of the link.
+
+        Args:
+            eol: the terminator that follows the data; default: the object's
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            BlockError: what came is no block; it is in ``partial``, and the link is dropped
+            ConnectionEOFError: the link has ended; what there was of a block is in ``partial``
+            ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
+        """
+        return await self._call("readblock", None, Buffer.take_block, self._eol(eol), timeout)  # type: ignore[no-any-return]
+
     async def write(self, data: bytes, *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
         """Hand all of ``data`` to the operating system.
 
@@ -191,6 +208,14 @@ class AsyncTCP(Core):
         wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
         return await self._request(  # type: ignore[no-any-return]
             "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
+        )
+
+    async def write_readblock(
+        self, data: bytes, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False
+    ) -> bytes:
+        """Send ``data`` and read a block, as one atomic request; see ``write`` and ``readblock``."""
+        return await self._request(  # type: ignore[no-any-return]
+            "write_readblock", payload(data), Buffer.take_block, self._eol(eol), timeout, idempotent
         )
 
     def reset_input_buffer(self) -> None:
