@@ -6,6 +6,7 @@ import sys
 
 from tests.flavours.aio import Aio, AioEager, AioOnUvloop
 from tests.flavours.facade import BOUND, EndOfStream, Flavour, Running, Script, Sock, eventually
+from tests.flavours.futures import Futures
 from tests.flavours.sio import Sio
 from tests.flavours.trio import Trio
 
@@ -15,6 +16,7 @@ __all__ = [
     "Aio",
     "EndOfStream",
     "Flavour",
+    "Futures",
     "Running",
     "Script",
     "Sio",
@@ -23,7 +25,7 @@ __all__ = [
     "eventually",
 ]
 
-FLAVOURS: list[type[Flavour]] = [Aio, Sio, Trio]
+FLAVOURS: list[type[Flavour]] = [Aio, Sio, Futures, Trio]
 if sys.platform != "win32":
     FLAVOURS.append(AioOnUvloop)
 if sys.version_info >= (3, 12):
