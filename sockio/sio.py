@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._buffer import Buffer
 from ._core import Core
@@ -30,7 +30,19 @@ from ._threads import Bell, Callbacks, Ticket, Watcher, left_of
 from ._turns import Expired
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 
-__all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
+if TYPE_CHECKING:
+    from ._eventloop import DefaultEventLoop, EventLoop
+
+__all__ = [
+    "TCP",
+    "BlockStream",
+    "ConnectionEOFError",
+    "ConnectionTimeoutError",
+    "DefaultEventLoop",
+    "EventLoop",
+    "LineStream",
+    "socket_for_url",
+]
 
 T = TypeVar("T")
 
@@ -411,3 +423,12 @@ def socket_for_url(url: str, *args: Any, **kwargs: Any) -> TCP:
         ValueError: another scheme, no host, no port
     """
     return TCP(*address_of_url(url), *args, **kwargs)
+
+
+def __getattr__(name: str) -> Any:
+    """``EventLoop`` and ``DefaultEventLoop`` bring asyncio with them: only for those who ask."""
+    if name in ("DefaultEventLoop", "EventLoop"):
+        from . import _eventloop
+
+        return getattr(_eventloop, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
