@@ -7,12 +7,10 @@ import inspect
 import os
 import socket
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
-
-pytest.importorskip("connio", reason="the packages that depend on sockio aren't installed: tox -e dropin")
-server_context = pytest.importorskip("sinstruments.pytest").server_context
 
 HOST = "127.0.0.1"
 
@@ -28,6 +26,7 @@ class Simulator:
     def start(self) -> None:
         """Listen."""
         transport = {"type": "tcp", "url": [HOST, self.port]}
+        server_context = import_module("sinstruments.pytest").server_context
         self._context = server_context({"devices": [{**self._device, "transports": [transport]}]})
         self._context.start()
         self._transport = self._context.server.devices["simulated"].transports[0]

@@ -42,7 +42,7 @@ def connected(call: Any, simulator: Any, **options: Any) -> Iterator[Any]:
         ("syncio", sockio.sio.TCP),
     ],
 )
-def test_connio_makes_objects_of_this_sockio(concurrency: str, kind: type) -> None:
+def test_connio_makes_objects_of_this_sockio(concurrency: str, kind: Any) -> None:
     connection = connio.connection_for_url("tcp://127.0.0.1:5000", concurrency=concurrency, eol=b"\r", timeout=3)
     assert type(connection) is kind
     assert (connection.host, connection.port, connection.eol, connection.timeout) == ("127.0.0.1", 5000, b"\r", 3)
@@ -164,7 +164,7 @@ def test_a_message_that_nobody_asked_for_isnt_taken_for_a_reply(call: Any, simul
 
 def test_messages_that_nobody_asked_for_can_be_streamed(simulator: Callable[..., Any]) -> None:
     device = simulator("xia_pfcu", "PFCU", shutter_mode=True)
-    options = {"eol": b";\r\n", "timeout": TIMEOUT}
+    options: dict[str, Any] = {"eol": b";\r\n", "timeout": TIMEOUT}
     with sockio.sio.TCP("127.0.0.1", device.port, **options) as connection:
         xia_pfcu.PFCU(connection).start_exposure(0.2)
         assert next(iter(connection)) == b"%PFCU15 End of Exposure DONE;\r\n"

@@ -30,14 +30,14 @@ def port() -> Iterator[int]:
     registers: dict[int, int] = defaultdict(int)
     server: Any = umodbus_server.get_server(Server, ("127.0.0.1", 0), umodbus_server.RequestHandler)
 
-    @server.route(slave_ids=[1], function_codes=[1, 3], addresses=range(100))
     def read(slave_id: int, function_code: int, address: int) -> int:
         return registers[address]
 
-    @server.route(slave_ids=[1], function_codes=[5, 6, 15, 16], addresses=range(100))
     def write(slave_id: int, function_code: int, address: int, value: int) -> None:
         registers[address] = value
 
+    server.route(slave_ids=[1], function_codes=[1, 3], addresses=range(100))(read)
+    server.route(slave_ids=[1], function_codes=[5, 6, 15, 16], addresses=range(100))(write)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server.server_address[1]

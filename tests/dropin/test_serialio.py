@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-serialio = pytest.importorskip("serialio", reason="the packages that depend on sockio aren't installed: tox -e dropin")
+from tests.flavours import eventually
+
+pytest.importorskip("serialio", reason="the packages that depend on sockio aren't installed: tox -e dropin")
 connio = pytest.importorskip("connio")
 serial = pytest.importorskip("serial")
 rfc2217 = pytest.importorskip("serial.rfc2217")
@@ -21,10 +28,15 @@ VERSION = b"DCP 3000  V2.30\r\n"
 TIMEOUT = 30
 
 
+def serial_line(call: Any, kind: str, *args: Any, **options: Any) -> Any:
+    """Make a serial line of that kind, async or (through ``DefaultEventLoop.proxy``) blocking."""
+    flavour = {"async": "aio", "sync": "sio"}[call.concurrency]
+    return import_module(f"serialio.{flavour}.{kind}").Serial(*args, **options)
+
+
 def test_serial_tcp(call: Any, simulator: Callable[..., Any]) -> None:
     device = simulator("vacuubrand", "DCP3000")
-    url = f"serial-tcp://127.0.0.1:{device.port}"
-    line = connio.connection_for_url(url, concurrency=call.concurrency, timeout=TIMEOUT)
+    line = serial_line(call, "tcp", f"127.0.0.1:{device.port}", timeout=TIMEOUT)
     assert not line.is_open
     call(line.open)
     assert line.is_open
@@ -43,10 +55,21 @@ def test_serial_tcp(call: Any, simulator: Callable[..., Any]) -> None:
     call(line.close)
 
 
+def test_connio_makes_one(simulator: Callable[..., Any]) -> None:
+    device = simulator("vacuubrand", "DCP3000")
+
+    async def main() -> None:
+        line = connio.connection_for_url(f"serial-tcp://127.0.0.1:{device.port}", concurrency="async", timeout=TIMEOUT)
+        assert await line.write_readline(b"IN_VER\n") == VERSION
+        await line.close()
+
+    asyncio.run(main())
+
+
 def test_serial_tcp_that_returns_futures(simulator: Callable[..., Any]) -> None:
     device = simulator("vacuubrand", "DCP3000")
-    url = f"serial-tcp://127.0.0.1:{device.port}"
-    line = serialio.serial_for_url(url, concurrency="sync", resolve_futures=False, timeout=TIMEOUT)
+    tcp = import_module("serialio.sio.tcp")
+    line = tcp.Serial(f"127.0.0.1:{device.port}", timeout=TIMEOUT, resolve_futures=False)
     futures = [line.write_readline(b"IN_VER\n") for _ in range(10)]
     assert [future.result(TIMEOUT) for future in futures] == 10 * [VERSION]
     future = line.readline()
@@ -56,14 +79,22 @@ def test_serial_tcp_that_returns_futures(simulator: Callable[..., Any]) -> None:
 
 
 def test_a_local_line(call: Any, tmp_path: Path) -> None:
-    server_context = pytest.importorskip("sinstruments.pytest").server_context
-    transport = {"type": "serial", "url": str(tmp_path / "line")}
+    path = tmp_path / "line"
+    transport = {"type": "serial", "url": str(path)}
     device = {"class": "DCP3000", "package": "vacuubrand.simulator", "name": "simulated", "transports": [transport]}
-    with server_context({"devices": [device]}):
-        line = connio.connection_for_url(f"serial://{tmp_path}/line", concurrency=call.concurrency, timeout=TIMEOUT)
-        gauge = vacuubrand.DCP3000(line)
-        assert call(gauge.pressure) == 1004.1
-        call(line.close)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"devices": [device]}), encoding="utf-8")
+    with subprocess.Popen([sys.executable, "-m", "sinstruments", "-c", str(config)]) as server:
+        try:
+            eventually(path.is_symlink)
+            line = serial_line(call, "posix", str(path), timeout=TIMEOUT)
+            gauge = vacuubrand.DCP3000(line)
+            assert call(gauge.pressure) == 1004.1
+            call(gauge.on_setpoint, 1, 112.5)
+            assert call(gauge.on_setpoint, 1) == 112.5
+            call(line.close)
+        finally:
+            server.terminate()
 
 
 class Bridge(socketserver.StreamRequestHandler):
@@ -103,7 +134,7 @@ def bridge() -> Iterator[str]:
 
 
 def test_rfc2217_writes_while_it_reads(call: Any, bridge: str) -> None:
-    line = connio.connection_for_url(bridge, concurrency=call.concurrency, timeout=TIMEOUT)
+    line = serial_line(call, "rfc2217", bridge, timeout=TIMEOUT)
     call(line.open)
     assert call(line.write_readline, b"one\n") == b"one\n"
     assert call(line.write, b"\xff\xfftwo\n") == 6
