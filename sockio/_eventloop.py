@@ -43,9 +43,9 @@ class EventLoop:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.master = loop is None
+        self.master: bool = loop is None
         self.thread: threading.Thread | None = None
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop | None = loop
         self._changing = threading.RLock()
         _loops.add(self)
 
