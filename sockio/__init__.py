@@ -18,6 +18,7 @@ _FLAVOURS = {
     "asyncio": "aio",
     "sync": "sio",
     "syncio": "sio",
+    "trio": "trio",
 }
 
 
@@ -29,7 +30,7 @@ def socket_for_url(url, *args, **kwargs):
         url: ``tcp://host:port``
         *args: further arguments of the flavour's ``TCP``
         **kwargs: likewise; and ``concurrency``, which flavour: ``async`` (default) or ``asyncio``, ``sync`` or
-            ``syncio``
+            ``syncio``, ``trio``
 
     Raises:
         ValueError: unknown concurrency, another scheme than ``tcp``, or a URL without host or port

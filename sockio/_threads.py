@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
 import selectors
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -136,7 +138,30 @@ class Watcher:
     def _look_at(self, number: int) -> None:
         link = self._links[number]()
         if link is not None:
-            link.notice()
+            link.may_have_ended()
+
+
+_shared_watcher: Watcher | None = None
+_watcher_lock = threading.Lock()
+
+
+def watcher() -> Watcher:
+    """Return the process's watcher, started when first needed."""
+    global _shared_watcher
+    with _watcher_lock:
+        if _shared_watcher is None:
+            _shared_watcher = Watcher()
+        return _shared_watcher
+
+
+def _new_watcher() -> None:
+    global _shared_watcher, _watcher_lock
+    _shared_watcher = None
+    _watcher_lock = threading.Lock()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_new_watcher)
 
 
 class Callbacks:

@@ -9,10 +9,8 @@ the reply is there or its deadline. Any number of threads may share an object.
 
 from __future__ import annotations
 
-import os
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
@@ -26,7 +24,7 @@ from ._core import Core
 from ._link import Link as BaseLink
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
 from ._streams import Blocks, End, Lines, Stream
-from ._threads import Bell, Callbacks, Ticket, Watcher, left_of
+from ._threads import Bell, Callbacks, Ticket, left_of, watcher
 from ._turns import Expired
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 
@@ -192,6 +190,14 @@ class TCP(Core):
         """Read what has arrived, without waiting for more: maybe nothing."""
         return self._call("readbuffer", None, anything, None, timeout)  # type: ignore[no-any-return]
 
+    def readblock(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
+        """Read an IEEE 488.2 block with its terminator, whatever bytes are in it, and return its data.
+
+        One of definite length (``#42000...``) may be larger than ``buffer_size``. One of indefinite length (``#0...``)
+        ends with the terminator that 50 ms of silence follow, or the end of the link.
+        """
+        return self._call("readblock", None, Buffer.take_block, self._eol(eol), timeout)  # type: ignore[no-any-return]
+
     def write(self, data: bytes, *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
         """Hand all of ``data`` to the operating system."""
         self._call("write", payload(data), None, None, timeout, idempotent)
@@ -258,6 +264,14 @@ class TCP(Core):
             "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
         )
 
+    def write_readblock(
+        self, data: bytes, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False
+    ) -> bytes:
+        """Send ``data`` and read a block, as one atomic request; see ``write`` and ``readblock``."""
+        return self._request(  # type: ignore[no-any-return]
+            "write_readblock", payload(data), Buffer.take_block, self._eol(eol), timeout, idempotent
+        )
+
     def reset_input_buffer(self) -> None:
         """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
         with _ticket() as ticket:
@@ -321,7 +335,7 @@ class TCP(Core):
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)
-        _watcher().watch(link)
+        watcher().watch(link)
         return link
 
     async def _call_back(self, callback: Callable[..., Any], bell: Any, deadline: float | None) -> None:
@@ -381,29 +395,6 @@ class BlockStream(_Steps, Blocks[TCP]):
     Args:
         limit: bytes a block (int), or what ends one (bytes)
     """
-
-
-_shared_watcher: Watcher | None = None
-_watcher_lock = threading.Lock()
-
-
-def _watcher() -> Watcher:
-    """Return the process's watcher, started when first needed."""
-    global _shared_watcher
-    with _watcher_lock:
-        if _shared_watcher is None:
-            _shared_watcher = Watcher()
-        return _shared_watcher
-
-
-def _new_watcher() -> None:
-    global _shared_watcher, _watcher_lock
-    _shared_watcher = None
-    _watcher_lock = threading.Lock()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_new_watcher)
 
 
 @contextmanager

@@ -7,10 +7,23 @@ import sys
 from tests.flavours.aio import Aio, AioEager, AioOnUvloop
 from tests.flavours.facade import BOUND, EndOfStream, Flavour, Running, Script, Sock, eventually
 from tests.flavours.sio import Sio
+from tests.flavours.trio import Trio
 
-__all__ = ["BOUND", "FLAVOURS", "Aio", "EndOfStream", "Flavour", "Running", "Script", "Sio", "Sock", "eventually"]
+__all__ = [
+    "BOUND",
+    "FLAVOURS",
+    "Aio",
+    "EndOfStream",
+    "Flavour",
+    "Running",
+    "Script",
+    "Sio",
+    "Sock",
+    "Trio",
+    "eventually",
+]
 
-FLAVOURS: list[type[Flavour]] = [Aio, Sio]
+FLAVOURS: list[type[Flavour]] = [Aio, Sio, Trio]
 if sys.platform != "win32":
     FLAVOURS.append(AioOnUvloop)
 if sys.version_info >= (3, 12):
