@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -36,3 +37,10 @@ def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
     """Each flavour in turn."""
     with request.param() as flavour:
         yield flavour
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Have the garbage collected before the next test."""
+    yield
+    gc.collect()

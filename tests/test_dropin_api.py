@@ -91,7 +91,9 @@ def test_a_method_takes_the_same_arguments_in_the_same_order(module: Any, name: 
 def test_tcp_takes_the_same_arguments_in_the_same_order() -> None:
     assert positional(sockio.aio.TCP) == TCP_ARGUMENTS
     assert positional(sockio.sio.TCP) == "host, port, resolve_futures=True"
-    everything = dict.fromkeys(("on_connection_made", "on_connection_lost", "on_eof_received", "timeout"))
+    everything: dict[str, Any] = dict.fromkeys(
+        ("on_connection_made", "on_connection_lost", "on_eof_received", "timeout")
+    )
     assert sockio.sio.TCP("a.test", 1, True, eol=b"\r", tos=0, keep_alive=False, **everything).eol == b"\r"
 
 
@@ -242,7 +244,6 @@ asyncio.run(main())
 
 #: Which are still to come; the day they are here, their examples pass, and this fails.
 COMING = {
-    "futures": pytest.mark.xfail(raises=NotImplementedError, reason="the futures flavour isn't there yet"),
     "py2": pytest.mark.xfail(raises=ImportError, reason="sockio.py2 isn't there yet"),
 }
 

@@ -33,12 +33,20 @@ from simulator import Delay, Instrument
 from sockio.common import ConnectionTimeoutError
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, FLAVOURS, Flavour, Script, eventually
+from tests.flavours.futures import Resolved
 
 SOCKIO = str(Path(sockio.__file__).parent)
 ROOT = Path(SOCKIO).parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 AIO = [flavour for flavour in FLAVOURS if flavour.name == "aio"]
+blocking = pytest.mark.parametrize(
+    "tcp",
+    [
+        pytest.param(sockio.sio.TCP, id="sio", marks=flavours("sio")),
+        pytest.param(Resolved, id="futures", marks=flavours("futures")),
+    ],
+)
 
 
 def python(program: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -53,6 +61,11 @@ def outcome(process: subprocess.Popen[str]) -> str:
         output, complaints = process.communicate(timeout=BOUND)
     assert (process.returncode, complaints) == (0, "")
     return output
+
+
+def imported(program: str, tcp: type[sockio.sio.TCP]) -> str:
+    """Return a program for ``sockio.sio.TCP`` as one for another class with the same face."""
+    return program.replace("from sockio.sio import TCP", f"from {tcp.__module__} import {tcp.__name__} as TCP")
 
 
 # F1
@@ -122,6 +135,21 @@ def test_nothing_but_the_warning_is_printed_when_the_interpreter_exits_with_an_o
         sock = TCP("127.0.0.1", int(sys.argv[1]), on_connection_lost=print, on_eof_received=print)
         sock.cycle = sock
         sock.write_readline(b"*IDN?\\n")
+    """
+    only_resource_warnings(python(program, instrument.port))
+
+
+@clause("F1")
+@flavours("futures")
+def test_nothing_but_the_warning_is_printed_when_the_interpreter_exits_with_an_open_object_futures(
+    instrument: Instrument,
+) -> None:
+    program = """
+        import sys
+        from sockio.sio import TCP
+        sock = TCP("127.0.0.1", int(sys.argv[1]), False, on_connection_lost=print, on_eof_received=print)
+        sock.cycle = sock
+        sock.write_readline(b"*IDN?\\n").result()
     """
     only_resource_warnings(python(program, instrument.port))
 
@@ -247,9 +275,9 @@ FORK = """
 
 
 @clause("F3")
-@flavours("sio")
+@blocking
 @forks
-def test_after_fork_parent_and_child_have_a_link_each_sio(instrument: Instrument) -> None:
+def test_after_fork_parent_and_child_have_a_link_each_sio(tcp: type[sockio.sio.TCP], instrument: Instrument) -> None:
     program = """
     from sockio.sio import TCP
     lost = threading.Event()
@@ -273,7 +301,7 @@ def test_after_fork_parent_and_child_have_a_link_each_sio(instrument: Instrument
     say("parent closed")
     os.waitpid(child, 0)
     """
-    check_fork(instrument, program)
+    check_fork(instrument, imported(program, tcp))
 
 
 @clause("F3")
@@ -418,9 +446,11 @@ INTERRUPTED = """
 
 
 @clause("F5")
-@flavours("sio")
+@blocking
 @pytest.mark.parametrize("where", WHERE)
-def test_a_blocking_call_ends_at_once_with_keyboard_interrupt(instrument: Instrument, where: str) -> None:
+def test_a_blocking_call_ends_at_once_with_keyboard_interrupt(
+    tcp: type[sockio.sio.TCP], instrument: Instrument, where: str
+) -> None:
     program = (
         INTERRUPTED
         + """
@@ -453,7 +483,7 @@ def test_a_blocking_call_ends_at_once_with_keyboard_interrupt(instrument: Instru
     sock.close()
     """
     )
-    check_interrupt(instrument, program, where)
+    check_interrupt(instrument, imported(program, tcp), where)
 
 
 @clause("F5")
@@ -541,13 +571,6 @@ def torn(test: Callable[..., None]) -> Callable[..., None]:
     return marked
 
 
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """Have the garbage collected before the next test."""
-    yield
-    gc.collect()
-
-
 class Interrupter:
     """Raises ``KeyboardInterrupt`` at the n-th point of this thread's way through sockio where a signal can strike.
 
@@ -576,7 +599,8 @@ class Interrupter:
         def step(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal called
             if called and (
-                event == "return" or (event == "line" and not does_nothing(code, frame.f_lineno, frame.f_lasti))
+                (event == "return" and not dis.opname[code.co_code[frame.f_lasti]].startswith("YIELD"))  # it suspends
+                or (event == "line" and not does_nothing(code, frame.f_lineno, frame.f_lasti))
             ):
                 self._count(frame, event)
             called = event == "line" and frame.f_lineno in calling(code)
@@ -611,15 +635,17 @@ def interrupted_everywhere(call: Callable[[], Any]) -> Iterator[str]:
 
 
 @clause("F5", "A2")
-@flavours("sio")
+@blocking
 @torn
 @pytest.mark.parametrize("state", ["connected", "closed", "lost", "greeted", "timed"])
-def test_an_interrupt_at_any_point_of_a_call_leaves_the_object_usable(instrument: Instrument, state: str) -> None:
+def test_an_interrupt_at_any_point_of_a_call_leaves_the_object_usable(
+    tcp: type[sockio.sio.TCP], instrument: Instrument, state: str
+) -> None:
     def greet() -> None:
         if state == "greeted":
             sock.write_readline(b"ECHO? hello\n")
 
-    sock = sockio.sio.TCP(instrument.host, instrument.port, on_connection_made=greet)
+    sock = tcp(instrument.host, instrument.port, on_connection_made=greet)
     timeout = BOUND if state == "timed" else None
 
     def prepare() -> None:
@@ -640,10 +666,12 @@ def test_an_interrupt_at_any_point_of_a_call_leaves_the_object_usable(instrument
 
 
 @clause("F5", "A2")
-@flavours("sio")
+@blocking
 @torn
-def test_an_interrupt_at_any_point_of_a_call_that_times_out_gives_its_reply_to_nobody(instrument: Instrument) -> None:
-    sock = sockio.sio.TCP(instrument.host, instrument.port)
+def test_an_interrupt_at_any_point_of_a_call_that_times_out_gives_its_reply_to_nobody(
+    tcp: type[sockio.sio.TCP], instrument: Instrument
+) -> None:
+    sock = tcp(instrument.host, instrument.port)
 
     def time_out() -> None:
         with contextlib.suppress(ConnectionTimeoutError):
@@ -659,11 +687,13 @@ def test_an_interrupt_at_any_point_of_a_call_that_times_out_gives_its_reply_to_n
 
 
 @clause("F5", "A1")
-@flavours("sio")
+@blocking
 @torn
 @pytest.mark.parametrize("state", ["connected", "closed"])
-def test_an_interrupt_at_any_point_holds_up_no_thread_that_waits(instrument: Instrument, state: str) -> None:
-    sock = sockio.sio.TCP(instrument.host, instrument.port)
+def test_an_interrupt_at_any_point_holds_up_no_thread_that_waits(
+    tcp: type[sockio.sio.TCP], instrument: Instrument, state: str
+) -> None:
+    sock = tcp(instrument.host, instrument.port)
     replies: list[bytes] = []
 
     def other() -> None:
@@ -685,13 +715,13 @@ def test_an_interrupt_at_any_point_holds_up_no_thread_that_waits(instrument: Ins
 
 
 @clause("F5", "A6")
-@flavours("sio")
+@blocking
 @torn
 @pytest.mark.parametrize("state", ["connected", "closed"])
 def test_an_interrupt_at_any_point_of_a_transaction_leaves_the_object_usable(
-    instrument: Instrument, state: str
+    tcp: type[sockio.sio.TCP], instrument: Instrument, state: str
 ) -> None:
-    sock = sockio.sio.TCP(instrument.host, instrument.port)
+    sock = tcp(instrument.host, instrument.port)
 
     def call() -> None:
         with sock.transaction():
@@ -707,10 +737,12 @@ def test_an_interrupt_at_any_point_of_a_transaction_leaves_the_object_usable(
 
 
 @clause("F5", "S1")
-@flavours("sio")
+@blocking
 @torn
-def test_an_interrupt_at_any_point_of_a_plain_read_leaves_the_object_usable(instrument: Instrument) -> None:
-    sock = sockio.sio.TCP(instrument.host, instrument.port)
+def test_an_interrupt_at_any_point_of_a_plain_read_leaves_the_object_usable(
+    tcp: type[sockio.sio.TCP], instrument: Instrument
+) -> None:
+    sock = tcp(instrument.host, instrument.port)
 
     def call() -> None:
         sock.write(b"DATA? 3\n")
@@ -756,9 +788,11 @@ def test_an_interrupt_of_a_busy_loop_leaves_the_object_usable(instrument: Instru
 
 
 @clause("F6")
-@flavours("sio")
+@blocking
 @pytest.mark.parametrize("where", ["reading", "turn", "connecting", "resolving", "backing off"])
-def test_a_pending_call_does_not_hold_up_the_exit_of_the_interpreter_sio(instrument: Instrument, where: str) -> None:
+def test_a_pending_call_does_not_hold_up_the_exit_of_the_interpreter_sio(
+    tcp: type[sockio.sio.TCP], instrument: Instrument, where: str
+) -> None:
     program = (
         INTERRUPTED
         + """
@@ -770,7 +804,7 @@ def test_a_pending_call_does_not_hold_up_the_exit_of_the_interpreter_sio(instrum
     sys.stdin.readline()
     """
     )
-    check_exit(instrument, program, where)
+    check_exit(instrument, imported(program, tcp), where)
 
 
 @clause("F6")

@@ -6,15 +6,18 @@ import sys
 
 from tests.flavours.aio import Aio, AioEager, AioOnUvloop
 from tests.flavours.facade import BOUND, EndOfStream, Flavour, Running, Script, Sock, eventually
+from tests.flavours.futures import Futures
 from tests.flavours.sio import Sio
 from tests.flavours.trio import Trio
 
 __all__ = [
     "BOUND",
     "FLAVOURS",
+    "LEFT_OUT",
     "Aio",
     "EndOfStream",
     "Flavour",
+    "Futures",
     "Running",
     "Script",
     "Sio",
@@ -23,8 +26,15 @@ __all__ = [
     "eventually",
 ]
 
-FLAVOURS: list[type[Flavour]] = [Aio, Sio, Trio]
+FLAVOURS: list[type[Flavour]] = [Aio, Sio, Futures, Trio]
+#: Columns of the table of ``docs/contract.md`` that can't be verified here, and why.
+LEFT_OUT: dict[str, str] = {}
 if sys.platform != "win32":
     FLAVOURS.append(AioOnUvloop)
 if sys.version_info >= (3, 12):
     FLAVOURS.append(AioEager)
+    LEFT_OUT["curio"] = "curio works on Python 3.10 and 3.11 only"
+else:
+    from tests.flavours.curio import Curio
+
+    FLAVOURS.append(Curio)

@@ -122,6 +122,7 @@ class Flavour:
         name: its column in the table of ``docs/contract.md``
         variant: its name in test ids
         cancels: whether a call can be cancelled
+        cancels_steps: whether a step of a stream can
         cancelled: what that raises inside of it
         module: where its ``TCP`` lives
     """
@@ -129,6 +130,7 @@ class Flavour:
     name: str
     variant: str
     cancels: bool
+    cancels_steps: bool
     cancelled: type[BaseException] = asyncio.CancelledError
     module: ModuleType
 
@@ -205,6 +207,8 @@ class Flavour:
 
 class AsyncFlavour(Flavour):
     """A flavour whose calls are awaited."""
+
+    cancels = cancels_steps = True
 
     def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
         async def run(*args: Any) -> Any:
