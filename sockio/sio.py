@@ -34,9 +34,19 @@ from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from ._eventloop import DefaultEventLoop, EventLoop
     from .futures import TCP as FuturesTCP
 
-__all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
+__all__ = [
+    "TCP",
+    "BlockStream",
+    "ConnectionEOFError",
+    "ConnectionTimeoutError",
+    "DefaultEventLoop",
+    "EventLoop",
+    "LineStream",
+    "socket_for_url",
+]
 
 T = TypeVar("T")
 
@@ -420,3 +430,12 @@ def socket_for_url(url: str, *args: Any, **options: Any) -> Any:
         ValueError: another scheme, no host, no port
     """
     return TCP(*address_of_url(url), *args, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """``EventLoop`` and ``DefaultEventLoop`` bring asyncio with them: only for those who ask."""
+    if name in ("DefaultEventLoop", "EventLoop"):
+        from . import _eventloop
+
+        return getattr(_eventloop, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
