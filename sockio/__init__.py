@@ -16,8 +16,10 @@ __version__ = "1.0.0.dev0"
 _FLAVOURS = {
     "async": "aio",
     "asyncio": "aio",
+    "futures": "futures",
     "sync": "sio",
     "syncio": "sio",
+    "curio": "curio",
     "trio": "trio",
     "py2": "py2",
 }
@@ -31,7 +33,7 @@ def socket_for_url(url, *args, **kwargs):
         url: ``tcp://host:port``
         *args: further arguments of the flavour's ``TCP``
         **kwargs: likewise; and ``concurrency``, which flavour: ``async`` (default) or ``asyncio``, ``sync`` or
-            ``syncio``, ``trio``, ``py2``
+            ``syncio``, ``futures``, ``trio``, ``curio``, ``py2``
 
     Raises:
         ValueError: unknown concurrency, another scheme than ``tcp``, or a URL without host or port

@@ -14,7 +14,7 @@ from ._core import Core
 from ._link import CHUNK
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
 from ._streams import Blocks, End, Lines, Stream
-from ._turns import Ticket
+from ._turns import Ticket, held
 
 A = TypeVar("A", bound="AsyncTCP")
 
@@ -61,14 +61,11 @@ class AsyncTCP(Core):
         Args:
             timeout: seconds to wait for the turn and the link; default: the object's
         """
-        ticket = self._ticket_class()
         around = self._scope() or self
-        try:
+        with held(self._ticket_class()) as ticket:
             link = await self._begin(around, ticket, timeout)
             with self._exclusively(around, ticket, link):
                 yield self
-        finally:
-            ticket.finish()
 
     async def read(self, n: int = -1, *, timeout: Timeout = UNSET) -> bytes:
         """Read what has arrived, at least one byte.
@@ -226,11 +223,8 @@ class AsyncTCP(Core):
         return LineStream(self)
 
     async def _ticketed_open(self, timeout: Timeout, must_be_new: bool) -> None:
-        ticket = self._ticket_class()
-        try:
+        with held(self._ticket_class()) as ticket:
             await self._open(ticket, timeout, must_be_new)
-        finally:
-            ticket.finish()
 
     async def _call(
         self,
@@ -246,7 +240,8 @@ class AsyncTCP(Core):
         deadline = self._deadline(timeout)
         ticket = self._ticket_class()
         try:
-            return await self._perform(ticket, name, request, take, wanted, deadline, idempotent)
+            with ticket.lock:
+                return await self._perform(ticket, name, request, take, wanted, deadline, idempotent)
         finally:
             ticket.finish()
 
@@ -258,33 +253,34 @@ class AsyncTCP(Core):
             await self._before_call()
         deadline = self._deadline(timeout)
         ticket = self._ticket_class()
-        link = None if idempotent or deadline == 0.0 else self._straight(ticket)
-        if link is None:
-            try:
-                return await self._perform(ticket, name, request, take, wanted, deadline, idempotent)
-            finally:
-                ticket.finish()
         try:
-            sent = link.begin(request)
-            if sent < len(request):
-                await link.flush(request, sent, deadline)
-            await link.more(deadline)
-            reply = take(link.buffer, wanted)
-            if reply is None:
-                reply = await self._reply(link, take, wanted, deadline)
-            link.settle()
-            queues = self.queues
-            queues.reads.remove(ticket)
-            queues.writes.remove(ticket)
-            link.reader = link.writer = None
-            return reply
-        except BaseException as exc:
-            error = self._failed(exc, name, link, request, wanted)
-            self._leave(self, ticket, link)
-            raise error from error.__cause__
+            with ticket.lock:
+                link = None if idempotent or deadline == 0.0 else self._straight(ticket)
+                if link is None:
+                    return await self._perform(ticket, name, request, take, wanted, deadline, idempotent)
+                try:
+                    sent = link.begin(request)
+                    if sent < len(request):
+                        await link.flush(request, sent, deadline)
+                    await link.more(deadline)
+                    reply = take(link.buffer, wanted)
+                    if reply is None:
+                        reply = await self._reply(link, take, wanted, deadline)
+                    link.settle()
+                    queues = self.queues
+                    queues.reads.remove(ticket)
+                    queues.writes.remove(ticket)
+                    link.reader = link.writer = None
+                    if link.dropped:
+                        link.release()
+                    return reply
+                except BaseException as exc:
+                    error = self._failed(exc, name, link, request, wanted)
+                    self._leave(self, ticket, link)
+                    raise error from error.__cause__
         finally:
             if ticket.bells:
-                ticket.finish()
+                ticket.wake()
 
     @abstractmethod
     async def _checkpoint(self) -> None:
@@ -309,14 +305,12 @@ class _Steps(Stream[AsyncTCP]):
             return await self._next()
 
     async def _next(self) -> bytes:
-        ticket = self.tcp._ticket_class()
         waits, taken = self.tcp.waits, self._taken
         try:
-            message = await self._step(ticket)
+            with held(self.tcp._ticket_class()) as ticket:
+                message = await self._step(ticket)
         except End:
             raise StopAsyncIteration from None
-        finally:
-            ticket.finish()
         if self.tcp.waits != waits:  # the neighbours had their turn
             self._taken -= taken
             self._until = monotonic() + 0.001

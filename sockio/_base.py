@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from ._dial import lookup
 from ._link import Link
@@ -33,6 +33,24 @@ from .common import (
 )
 
 Callback = Callable[..., Any] | None
+
+
+class Options(TypedDict, total=False):
+    """The arguments of ``Base`` after host and port, for signatures that pass them on."""
+
+    eol: bytes
+    auto_reconnect: bool
+    on_connection_made: Callback
+    on_connection_lost: Callback
+    on_eof_received: Callback
+    buffer_size: int
+    no_delay: bool
+    tos: int | None
+    connection_timeout: float | None
+    timeout: float | None
+    keep_alive: dict[str, int] | bool | None
+    retry: Retry | None
+    stale_input: str
 
 
 class Base(ABC):
@@ -279,7 +297,7 @@ class Base(ABC):
         for callback, args in events:
             if callback is not None:
                 context = copy_context()
-                context.run(self._current_scope.set, None)
+                context.run(current_scope.set, None)
                 self._start_callback(link, context, callback, *args)
 
     def _after_fork(self) -> None:

@@ -10,11 +10,10 @@ import sys
 import threading
 import time
 import weakref
-from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ._link import Link
 from ._turns import Bell as BaseBell
@@ -22,7 +21,7 @@ from ._turns import Ticket as BaseTicket
 from .common import log
 
 #: Seconds after which a thread that waits for its turn looks again, should nobody have told it.
-_NAP = 0.5
+NAP = 0.5
 _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
@@ -45,32 +44,16 @@ class Hint(BaseBell):
     async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
         left = left_of(deadline)
         try:
-            self._queue.get(timeout=_NAP if left is None else min(left, _NAP))
+            self._queue.get(timeout=NAP if left is None else min(left, NAP))
         except Empty:
-            return left is None or left > _NAP
+            return left is None or left > NAP
         return True
 
 
 class Ticket(BaseTicket):
-    """A thread's place in the queues, held by ``with ticket.lock:``.
-
-    Unlike Python code, the two ends of that can't be torn by ``KeyboardInterrupt``: whatever ends a call, its lock is
-    released, and that is what makes the ticket over. Should Ctrl-C strike right then, before the others are rung, they
-    find out when they next look.
-    """
+    """A thread's place in the queues. Should Ctrl-C strike before the others are rung, they find out by themselves."""
 
     bell_class = Hint
-
-    def __init__(self) -> None:
-        self.lock = allocate_lock()
-
-    @property
-    def over(self) -> bool:  # type: ignore[override]
-        return not self.lock.locked()
-
-    def finish(self) -> None:
-        if self.bells:
-            self.wake()
 
 
 class Bell(BaseBell):
@@ -141,27 +124,35 @@ class Watcher:
             link.may_have_ended()
 
 
-_shared_watcher: Watcher | None = None
-_watcher_lock = threading.Lock()
+T = TypeVar("T")
 
 
-def watcher() -> Watcher:
-    """Return the process's watcher, started when first needed."""
-    global _shared_watcher
-    with _watcher_lock:
-        if _shared_watcher is None:
-            _shared_watcher = Watcher()
-        return _shared_watcher
+class PerProcess(Generic[T]):
+    """Something that a process has one of, made when first needed; a child process makes its own."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._parents: list[T | None] = []
+        self._begin()
+        if sys.platform != "win32":
+            os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin(self) -> None:
+        self._made: T | None = None
+        self._making = threading.Lock()
+
+    def _begin_anew(self) -> None:
+        self._parents.append(self._made)  # what it holds is the parent's, and must not end here
+        self._begin()
+
+    def __call__(self) -> T:
+        with self._making:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
 
 
-def _new_watcher() -> None:
-    global _shared_watcher, _watcher_lock
-    _shared_watcher = None
-    _watcher_lock = threading.Lock()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_new_watcher)
+watcher = PerProcess(Watcher)
 
 
 class Callbacks:

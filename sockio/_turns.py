@@ -14,10 +14,12 @@ started inside; those of its calls that are still under way when it ends go on a
 from __future__ import annotations
 
 import socket
+from _thread import allocate_lock
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from ._base import Base
@@ -29,15 +31,25 @@ class Expired(Exception):
 
 
 class Ticket:
-    """A call's place in the queues. Everybody behind it may go on once it is over."""
+    """A call's place in the queues, held by ``with ticket.lock:``. Everybody behind it may go on once it is over.
+
+    Unlike Python code, the two ends of that can't be torn by ``KeyboardInterrupt``: whatever ends a call, its lock is
+    released, and that is what makes the ticket over. The rest, ``finish``, wakes those who wait for it.
+    """
 
     bell_class: ClassVar[type[Bell]]
-    over = False
     bells: list[Bell] | None = None
 
+    def __init__(self) -> None:
+        self.lock = allocate_lock()
+
+    @property
+    def over(self) -> bool:
+        """Whether the call is over, in whatever way."""
+        return not self.lock.locked()
+
     def finish(self) -> None:
-        """The call is over."""
-        self.over = True
+        """Tell those who wait that the call is over."""
         if self.bells:
             self.wake()
 
@@ -60,6 +72,19 @@ class Ticket:
                 raise Expired
         finally:
             bells.remove(bell)
+
+
+T = TypeVar("T", bound=Ticket)
+
+
+@contextmanager
+def held(ticket: T) -> Generator[T]:
+    """Be the call, or the block, that the ticket is for."""
+    try:
+        with ticket.lock:
+            yield ticket
+    finally:
+        ticket.finish()
 
 
 class Bell(ABC):

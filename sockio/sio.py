@@ -11,24 +11,42 @@ from __future__ import annotations
 
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
+from ._base import Options
 from ._buffer import Buffer
 from ._core import Core
 from ._link import Link as BaseLink
+from ._link import SocketLink
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
 from ._streams import Blocks, End, Lines, Stream
 from ._threads import Bell, Callbacks, Ticket, left_of, watcher
-from ._turns import Expired
+from ._turns import Bell as BaseBell
+from ._turns import Expired, held
+from ._turns import Ticket as BaseTicket
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 
-__all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from ._eventloop import DefaultEventLoop, EventLoop
+    from .futures import TCP as FuturesTCP
+
+__all__ = [
+    "TCP",
+    "BlockStream",
+    "ConnectionEOFError",
+    "ConnectionTimeoutError",
+    "DefaultEventLoop",
+    "EventLoop",
+    "LineStream",
+    "socket_for_url",
+]
 
 T = TypeVar("T")
 
@@ -52,12 +70,8 @@ class _Done:
 _DONE: Any = _Done()
 
 
-class Link(BaseLink):
+class Link(SocketLink):
     """A link whose bytes are received by the thread that waits for them."""
-
-    def __init__(self, core: Core, sock: socket.socket) -> None:
-        super().__init__(core, sock)
-        self._caretaking = threading.Lock()
 
     def more(self, deadline: float | None) -> Any:
         if not self.poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
@@ -76,37 +90,56 @@ class Link(BaseLink):
                 self.sent = self.sent or sent > 0
                 rest = rest[sent:]
 
-    def hang_up(self) -> None:
-        self.clear_the_way()
-        try:
-            self.sock.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait for this socket
-        except OSError:
-            pass
-        self.release()
 
-    def retire(self) -> None:
-        self.dropped = True
-        self.release()
+class Threaded(Core):
+    """A TCP object among threads: event callbacks run on daemon threads.
 
-    def release(self) -> None:
-        """Close the descriptor, unless a call is under way: when that one uses it, it could be another file's."""
-        with self._caretaking:
-            if all(ticket is None or ticket.over for ticket in (self.reader, self.writer)):
-                self.drain()
-                self.sock.close()
+    Args:
+        resolve_futures: what ``TCP`` is told by it
+        options: see ``TCP``
+    """
 
-
-class TCP(Core):
-    """A TCP object for plain blocking code: ``reply = tcp.write_readline(b"*IDN?\\n")``."""
-
-    _bell_class = Bell
-
-    def __init__(self, host: str, port: int, resolve_futures: bool = True, **options: Any) -> None:
-        if not resolve_futures:
-            raise NotImplementedError("resolve_futures=False: the concurrent.futures flavour is not there yet")
+    def __init__(self, host: str, port: int, resolve_futures: bool = True, **options: Unpack[Options]) -> None:
         self._callbacks = Callbacks()
         self._spare: list[Ticket] = []
         super().__init__(host, port, **options)
+
+    def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
+        self._callbacks.start(context, callback, *args)
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        self._callbacks = Callbacks()
+
+
+class TCP(Threaded):
+    """A TCP object for plain blocking code: ``reply = tcp.write_readline(b"*IDN?\\n")``.
+
+    With ``resolve_futures=False`` one whose calls return ``concurrent.futures.Future``: see ``sockio.futures``.
+    """
+
+    _bell_class: ClassVar[type[BaseBell]] = Bell
+    _ticket_class: ClassVar[type[BaseTicket]] = Ticket
+    _link_class: ClassVar[type[Link]] = Link
+
+    @overload
+    def __new__(
+        cls, host: str, port: int, resolve_futures: Literal[True] = True, **options: Unpack[Options]
+    ) -> Self: ...
+
+    @overload
+    def __new__(
+        cls, host: str, port: int, resolve_futures: Literal[False], **options: Unpack[Options]
+    ) -> FuturesTCP: ...
+
+    def __new__(cls, host: str, port: int, resolve_futures: bool = True, **options: Unpack[Options]) -> Any:
+        if resolve_futures:
+            return super().__new__(cls)
+        from .futures import TCP as FuturesTCP
+
+        if not issubclass(FuturesTCP, cls):
+            raise TypeError(f"{cls.__name__}(resolve_futures=False): derive it from sockio.futures.TCP instead")
+        return super().__new__(FuturesTCP)
 
     def open(self, *, timeout: Timeout = UNSET) -> None:
         """Connect.
@@ -118,7 +151,7 @@ class TCP(Core):
             ConnectionError: the object is open already
             OSError: the connection failed
         """
-        with _ticket() as ticket:
+        with held(self._ticket_class()) as ticket:
             drive(self._open(ticket, timeout))
 
     def close(self) -> None:
@@ -127,8 +160,8 @@ class TCP(Core):
 
     def __enter__(self: S) -> S:
         if not self.connected():
-            with _ticket() as ticket:
-                drive(self._open(ticket, UNSET, must_be_new=False))
+            with held(self._ticket_class()) as ticket:
+                self._run(self._open(ticket, UNSET, must_be_new=False))
         return self
 
     def __exit__(
@@ -147,8 +180,8 @@ class TCP(Core):
         """
         around = self._scope() or self
         with (
-            _ticket() as ticket,
-            self._exclusively(around, ticket, drive(self._begin(around, ticket, timeout))),
+            held(self._ticket_class()) as ticket,
+            self._exclusively(around, ticket, self._run(self._begin(around, ticket, timeout))),
         ):
             yield self
 
@@ -262,7 +295,7 @@ class TCP(Core):
 
     def reset_input_buffer(self) -> None:
         """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
-        with _ticket() as ticket:
+        with held(self._ticket_class()) as ticket:
             self._reset(ticket)
 
     def __iter__(self) -> LineStream:
@@ -278,7 +311,7 @@ class TCP(Core):
         idempotent: bool = False,
     ) -> Any:
         deadline = self._deadline(timeout)
-        with _ticket() as ticket:
+        with held(self._ticket_class()) as ticket:
             return drive(self._perform(ticket, name, request, take, wanted, deadline, idempotent))
 
     def _request(self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool) -> Any:
@@ -321,20 +354,17 @@ class TCP(Core):
             elif link is not None and not self.queues.reads and not self.queues.writes:
                 spare.append(ticket)  # nobody knows it any more
 
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Do what blocks in every kind of object."""
+        return drive(coroutine)
+
     async def _new_link_on(self, sock: socket.socket) -> Link:
-        link = Link(self, sock)
+        link = self._link_class(self, sock)
         watcher().watch(link)
         return link
 
-    async def _call_back(self, callback: Callable[..., Any], bell: Any, deadline: float | None) -> None:
+    async def _call_back(self, callback: Callable[..., Any], bell: BaseBell, deadline: float | None) -> None:
         callback()
-
-    def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
-        self._callbacks.start(context, callback, *args)
-
-    def _after_fork(self) -> None:
-        super()._after_fork()
-        self._callbacks = Callbacks()
 
 
 S = TypeVar("S", bound=TCP)
@@ -351,9 +381,9 @@ class _Steps(Stream[TCP]):
             return self._next()
 
     def _next(self) -> bytes:
-        with _ticket() as ticket:
+        with held(self.tcp._ticket_class()) as ticket:
             try:
-                return drive(self._step(ticket))
+                return self.tcp._run(self._step(ticket))
             except End:
                 raise StopIteration from None
 
@@ -385,20 +415,27 @@ class BlockStream(_Steps, Blocks[TCP]):
     """
 
 
-@contextmanager
-def _ticket() -> Generator[Ticket]:
-    ticket = Ticket()
-    try:
-        with ticket.lock:
-            yield ticket
-    finally:
-        ticket.finish()
+@overload
+def socket_for_url(url: str, resolve_futures: Literal[True] = True, **options: Unpack[Options]) -> TCP: ...
 
 
-def socket_for_url(url: str, *args: Any, **kwargs: Any) -> TCP:
+@overload
+def socket_for_url(url: str, resolve_futures: Literal[False], **options: Unpack[Options]) -> FuturesTCP: ...
+
+
+def socket_for_url(url: str, *args: Any, **options: Any) -> Any:
     """Return a ``TCP`` for a ``tcp://host:port`` URL; the other arguments are ``TCP``'s.
 
     Raises:
         ValueError: another scheme, no host, no port
     """
-    return TCP(*address_of_url(url), *args, **kwargs)
+    return TCP(*address_of_url(url), *args, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """``EventLoop`` and ``DefaultEventLoop`` bring asyncio with them: only for those who ask."""
+    if name in ("DefaultEventLoop", "EventLoop"):
+        from . import _eventloop
+
+        return getattr(_eventloop, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.conformance import Conformance
-from tests.flavours import FLAVOURS, PYTHON27, Flavour
+from tests.flavours import FLAVOURS, Flavour
+from tests.peers import Names, Peer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,8 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the conformance table."""
-    left_out = {} if PYTHON27 else dict.fromkeys(("P1", "P3"), "no Python 2.7 here, neither on PATH nor in pyenv")
-    config.pluginmanager.register(Conformance(config, left_out), "sockio-conformance")
+    config.pluginmanager.register(Conformance(config), "sockio-conformance")
 
 
 @pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.variant)
@@ -37,3 +40,29 @@ def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
     """Each flavour in turn."""
     with request.param() as flavour:
         yield flavour
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Have the garbage collected before the next test."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    """A peer that is a bare socket."""
+    with Peer() as peer:
+        yield peer
+
+
+@pytest.fixture
+def names(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    """Host names that the test makes up."""
+    names = Names()
+    module: Any = socket
+    if "flavour" in request.fixturenames:
+        module = request.getfixturevalue("flavour").imported("socket")
+    monkeypatch.setattr(module, "getaddrinfo", names.getaddrinfo)
+    yield names
+    names.answering.set()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import sockio
 import sockio.aio
 import sockio.sio
+import sockio.trio
 from sockio.common import (
     DFT_KEEP_ALIVE,
     IPTOS_LOWDELAY,
@@ -248,6 +249,7 @@ def test_a_wrong_url_says_what_is_wrong(url: str, message: str) -> None:
         ("asyncio", sockio.aio.TCP),
         ("sync", sockio.sio.TCP),
         ("syncio", sockio.sio.TCP),
+        ("trio", sockio.trio.TCP),
     ],
 )
 def test_socket_for_url_makes_the_object_of_a_flavour(concurrency: str | None, kind: type) -> None:

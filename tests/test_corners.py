@@ -242,11 +242,6 @@ def test_a_blocking_call_that_would_suspend_is_a_defect() -> None:
         sockio.sio.drive(suspends())
 
 
-def test_the_futures_flavour_says_that_it_is_not_there_yet() -> None:
-    with pytest.raises(NotImplementedError, match="not there yet"):
-        sockio.sio.TCP("127.0.0.1", 5025, resolve_futures=False)
-
-
 def test_the_default_of_timeout_has_a_short_repr() -> None:
     assert repr(UNSET) == "UNSET"
 

@@ -34,32 +34,21 @@ from simulator import Delay, Instrument
 from sockio.common import ConnectionTimeoutError
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, FLAVOURS, PYTHON27, Flavour, Script, eventually
+from tests.flavours.futures import Resolved
 
 SOCKIO = str(Path(sockio.__file__).parent)
 ROOT = Path(SOCKIO).parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 AIO = [flavour for flavour in FLAVOURS if flavour.name == "aio"]
-
-
-#: The blocking flavours: the module, and the interpreter that it runs in.
-BLOCKING = [
-    pytest.param("sio", sys.executable, marks=flavours("sio"), id="sio"),
-    pytest.param("py2", sys.executable, marks=flavours("py2"), id="py2-3"),
-]
-if PYTHON27 is not None:
-    BLOCKING.append(pytest.param("py2", PYTHON27, marks=flavours("py2"), id="py2-2.7"))
-in_blocking_flavours = pytest.mark.parametrize(("module", "interpreter"), BLOCKING)
-#: The modules of those that run in this interpreter.
-in_blocking_modules = pytest.mark.parametrize(
-    "module",
-    [
-        pytest.param(sockio.sio, marks=flavours("sio"), id="sio"),
-        pytest.param(sockio.py2, marks=flavours("py2"), id="py2"),
-    ],
+#: The classes whose calls block.
+BLOCKING = [(sockio.sio.TCP, "sio"), (Resolved, "futures"), (sockio.py2.TCP, "py2")]
+blocking = pytest.mark.parametrize("tcp", [pytest.param(tcp, id=name, marks=flavours(name)) for tcp, name in BLOCKING])
+in_programs = pytest.mark.parametrize(
+    ("tcp", "interpreter"),
+    [pytest.param(tcp, sys.executable, id=name, marks=flavours(name)) for tcp, name in BLOCKING]
+    + [pytest.param(sockio.py2.TCP, PYTHON27, id="py2-2.7", marks=flavours("py2"))] * (PYTHON27 is not None),
 )
-#: What is true in a program when somebody is inside a call of ``sock``.
-BUSY = {"sio": "sock.queues.reads", "py2": "sock._queue"}
 
 
 def python(
@@ -77,6 +66,16 @@ def outcome(process: subprocess.Popen[str]) -> str:
         output, complaints = process.communicate(timeout=BOUND)
     assert (process.returncode, complaints) == (0, "")
     return output
+
+
+def imported(tcp: type[Any]) -> str:
+    """Return the line of a program that imports a class."""
+    return f"from {tcp.__module__} import {tcp.__name__} as TCP"
+
+
+def busy(tcp: type[Any]) -> str:
+    """Return what is true in a program when somebody is inside a call of ``sock``."""
+    return "sock._queue" if tcp is sockio.py2.TCP else "sock.queues.reads"
 
 
 # F1
@@ -135,14 +134,14 @@ def test_an_object_that_could_not_be_made_drops_in_silence(flavour: Flavour, arg
 
 
 @clause("F1")
-@in_blocking_flavours
+@in_programs
 @pytest.mark.parametrize("cycle", ["sock.cycle = sock", ""], ids=["in a cycle", "alone"])
 def test_nothing_but_the_warning_is_printed_when_the_interpreter_exits_with_an_open_object(
-    instrument: Instrument, module: str, interpreter: str, cycle: str
+    instrument: Instrument, tcp: type[Any], interpreter: str, cycle: str
 ) -> None:
     program = f"""
         import sys
-        from sockio.{module} import TCP
+        {imported(tcp)}
         sock = TCP("127.0.0.1", int(sys.argv[1]))
         {cycle}
         sock.write_readline(b"*IDN?\\n")
@@ -152,6 +151,21 @@ def test_nothing_but_the_warning_is_printed_when_the_interpreter_exits_with_an_o
         assert outcome(process) == ""
     else:
         only_resource_warnings(process)
+
+
+@clause("F1")
+@flavours("futures")
+def test_nothing_but_the_warning_is_printed_when_the_interpreter_exits_with_an_open_object_futures(
+    instrument: Instrument,
+) -> None:
+    program = """
+        import sys
+        from sockio.sio import TCP
+        sock = TCP("127.0.0.1", int(sys.argv[1]), False, on_connection_lost=print, on_eof_received=print)
+        sock.cycle = sock
+        sock.write_readline(b"*IDN?\\n").result()
+    """
+    only_resource_warnings(python(program, instrument.port))
 
 
 @clause("F1")
@@ -184,7 +198,7 @@ def only_resource_warnings(process: subprocess.Popen[str]) -> None:
         output, complaints = process.communicate(timeout=BOUND)
     assert process.returncode == 0, complaints
     assert output == ""
-    assert "ResourceWarning: unclosed <sockio." in complaints
+    assert re.search(r"ResourceWarning: unclosed <(sockio|tests)\.", complaints), complaints
     assert not re.search("Exception ignored in: .*(Core|sockio)", complaints), complaints
 
 
@@ -275,18 +289,18 @@ FORK = """
 
 
 @clause("F3")
-@in_blocking_flavours
+@in_programs
 @forks
-def test_after_fork_parent_and_child_have_a_link_each(instrument: Instrument, module: str, interpreter: str) -> None:
-    tells = "on_connection_lost=lambda cause: lost.set()" if module == "sio" else ""
+def test_after_fork_parent_and_child_have_a_link_each(instrument: Instrument, tcp: type[Any], interpreter: str) -> None:
+    tells = "on_connection_lost=lambda cause: lost.set()" if tcp is not sockio.py2.TCP else ""
     program = f"""
-    from sockio.{module} import TCP
+    {imported(tcp)}
     lost = threading.Event()
     sock = TCP("127.0.0.1", port, timeout=30, {tells})
     sock.write_readline(b"ECHO? before\\n")
     waiting = threading.Thread(target=lambda: say("parent", sock.write_readline(b"DELAY? 0.3\\n")))
     waiting.start()
-    while not {BUSY[module]}:
+    while not {busy(tcp)}:
         pass
     child = os.fork()
     if not child:
@@ -447,15 +461,15 @@ INTERRUPTED = """
 
 
 @clause("F5")
-@in_blocking_flavours
+@in_programs
 @pytest.mark.parametrize("where", WHERE)
 def test_a_blocking_call_ends_at_once_with_keyboard_interrupt(
-    instrument: Instrument, module: str, interpreter: str, where: str
+    instrument: Instrument, tcp: type[Any], interpreter: str, where: str
 ) -> None:
     program = (
         INTERRUPTED
         + f"""
-    from sockio.{module} import TCP
+    {imported(tcp)}
     greeting = [where == "callback"]
     def greet():
         if greeting.pop():
@@ -470,7 +484,7 @@ def test_a_blocking_call_ends_at_once_with_keyboard_interrupt(
         thread = threading.Thread(target=first)
         thread.daemon = True
         thread.start()
-        while not {BUSY[module]}:
+        while not {busy(tcp)}:
             time.sleep(0.001)
     os.write(1, b"ready\\n")
     try:
@@ -574,13 +588,6 @@ def torn(test: Callable[..., None]) -> Callable[..., None]:
     return marked
 
 
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """Have the garbage collected before the next test."""
-    yield
-    gc.collect()
-
-
 class Interrupter:
     """Raises ``KeyboardInterrupt`` at the n-th point of this thread's way through sockio where a signal can strike.
 
@@ -609,7 +616,8 @@ class Interrupter:
         def step(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal called
             if called and (
-                event == "return" or (event == "line" and not does_nothing(code, frame.f_lineno, frame.f_lasti))
+                (event == "return" and not dis.opname[code.co_code[frame.f_lasti]].startswith("YIELD"))  # it suspends
+                or (event == "line" and not does_nothing(code, frame.f_lineno, frame.f_lasti))
             ):
                 self._count(frame, event)
             called = event == "line" and frame.f_lineno in calling(code)
@@ -644,17 +652,17 @@ def interrupted_everywhere(call: Callable[[], Any]) -> Iterator[str]:
 
 
 @clause("F5", "A2")
-@in_blocking_modules
+@blocking
 @torn
 @pytest.mark.parametrize("state", ["connected", "closed", "lost", "greeted", "timed"])
 def test_an_interrupt_at_any_point_of_a_call_leaves_the_object_usable(
-    instrument: Instrument, module: Any, state: str
+    tcp: type[Any], instrument: Instrument, state: str
 ) -> None:
     def greet() -> None:
         if state == "greeted":
             sock.write_readline(b"ECHO? hello\n")
 
-    sock = module.TCP(instrument.host, instrument.port, timeout=None, on_connection_made=greet)
+    sock = tcp(instrument.host, instrument.port, timeout=None, on_connection_made=greet)
     timeout = BOUND if state == "timed" else None
 
     def prepare() -> None:
@@ -675,12 +683,12 @@ def test_an_interrupt_at_any_point_of_a_call_leaves_the_object_usable(
 
 
 @clause("F5", "A2")
-@in_blocking_modules
+@blocking
 @torn
 def test_an_interrupt_at_any_point_of_a_call_that_times_out_gives_its_reply_to_nobody(
-    instrument: Instrument, module: Any
+    tcp: type[Any], instrument: Instrument
 ) -> None:
-    sock = module.TCP(instrument.host, instrument.port, timeout=None)
+    sock = tcp(instrument.host, instrument.port, timeout=None)
 
     def time_out() -> None:
         with contextlib.suppress(ConnectionTimeoutError):
@@ -696,13 +704,13 @@ def test_an_interrupt_at_any_point_of_a_call_that_times_out_gives_its_reply_to_n
 
 
 @clause("F5", "A1")
-@in_blocking_modules
+@blocking
 @torn
 @pytest.mark.parametrize("state", ["connected", "closed"])
 def test_an_interrupt_at_any_point_holds_up_no_thread_that_waits(
-    instrument: Instrument, module: Any, state: str
+    tcp: type[Any], instrument: Instrument, state: str
 ) -> None:
-    sock = module.TCP(instrument.host, instrument.port, timeout=None)
+    sock = tcp(instrument.host, instrument.port, timeout=None)
     replies: list[bytes] = []
 
     def other() -> None:
@@ -724,13 +732,13 @@ def test_an_interrupt_at_any_point_holds_up_no_thread_that_waits(
 
 
 @clause("F5", "A6")
-@flavours("sio")
+@pytest.mark.parametrize("tcp", [pytest.param(tcp, id=name, marks=flavours(name)) for tcp, name in BLOCKING[:2]])
 @torn
 @pytest.mark.parametrize("state", ["connected", "closed"])
 def test_an_interrupt_at_any_point_of_a_transaction_leaves_the_object_usable(
-    instrument: Instrument, state: str
+    tcp: type[Any], instrument: Instrument, state: str
 ) -> None:
-    sock = sockio.sio.TCP(instrument.host, instrument.port)
+    sock = tcp(instrument.host, instrument.port)
 
     def call() -> None:
         with sock.transaction():
@@ -746,12 +754,12 @@ def test_an_interrupt_at_any_point_of_a_transaction_leaves_the_object_usable(
 
 
 @clause("F5", "S1")
-@in_blocking_modules
+@blocking
 @torn
 def test_an_interrupt_at_any_point_of_a_plain_read_leaves_the_object_usable(
-    instrument: Instrument, module: Any
+    tcp: type[Any], instrument: Instrument
 ) -> None:
-    sock = module.TCP(instrument.host, instrument.port, timeout=None)
+    sock = tcp(instrument.host, instrument.port, timeout=None)
 
     def call() -> None:
         sock.write(b"DATA? 3\n")
@@ -839,15 +847,15 @@ def test_interrupts_of_python_27_leave_the_object_usable_and_hold_up_no_thread(i
 
 
 @clause("F6")
-@in_blocking_flavours
+@in_programs
 @pytest.mark.parametrize("where", ["reading", "turn", "connecting", "resolving", "backing off"])
 def test_a_pending_call_does_not_hold_up_the_exit_of_the_interpreter(
-    instrument: Instrument, module: str, interpreter: str, where: str
+    instrument: Instrument, tcp: type[Any], interpreter: str, where: str
 ) -> None:
     program = (
         INTERRUPTED
         + f"""
-    from sockio.{module} import TCP
+    {imported(tcp)}
     sock = TCP(host, port, timeout=None, retry=retry)
     for _ in range(1 + (where == "turn")):
         thread = threading.Thread(target=sock.write_readline, args=(b"DELAY? 3600\\n",))
@@ -888,14 +896,14 @@ def test_a_pending_call_holds_up_neither_the_end_of_the_loop_nor_the_exit(
 
 
 @clause("F6", "T1")
-@in_blocking_flavours
+@in_programs
 def test_a_slow_resolver_does_not_hold_up_the_exit_after_a_timeout_in_threads(
-    instrument: Instrument, module: str, interpreter: str
+    instrument: Instrument, tcp: type[Any], interpreter: str
 ) -> None:
     program = (
         INTERRUPTED
         + f"""
-    from sockio.{module} import TCP
+    {imported(tcp)}
     from sockio.common import ConnectionTimeoutError
     try:
         TCP(host, port).open(timeout=0.1)

@@ -21,8 +21,6 @@ from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
 from typing import Any
 
-from tests.conformance import applicability
-
 #: Seconds that no step of a test takes, on the slowest machine.
 BOUND = float(os.environ.get("SOCKIO_BOUND", "60"))
 
@@ -127,6 +125,7 @@ class Flavour:
         name: its column in the table of ``docs/contract.md``
         variant: its name in test ids
         cancels: whether a call can be cancelled
+        cancels_steps: whether a step of a stream can
         cancelled: what that raises inside of it
         module: where its ``TCP`` lives
         callbacks: the events that it tells of
@@ -136,6 +135,7 @@ class Flavour:
     name: str
     variant: str
     cancels: bool
+    cancels_steps: bool
     cancelled: type[BaseException] = asyncio.CancelledError
     module: ModuleType
     callbacks: tuple[str, ...] = ("on_connection_made", "on_connection_lost", "on_eof_received")
@@ -177,6 +177,8 @@ class Flavour:
 
     def applies(self, clause: str) -> bool:
         """Whether the clause concerns this flavour."""
+        from tests.conformance import applicability  # which imports the flavours
+
         return not applicability()[clause][self.name].startswith("no")
 
     def callers(self, sock: Sock) -> int:
@@ -241,6 +243,8 @@ class Flavour:
 
 class AsyncFlavour(Flavour):
     """A flavour whose calls are awaited."""
+
+    cancels = cancels_steps = True
 
     def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
         async def run(*args: Any) -> Any:

@@ -15,7 +15,7 @@ class Sio(Flavour):
     """``sockio.sio``, each started call on a thread of its own."""
 
     name = variant = "sio"
-    cancels = False
+    cancels = cancels_steps = False
     module = sockio.sio
 
     def start(self, function: Callable[..., Any], *args: Any, **options: Any) -> Running:
