@@ -120,8 +120,10 @@ class Reactor:
 
     def add(self, pause: Pause, call: Call[Any]) -> None:
         """Step the call when its pause is over."""
-        pause.call = call
         with self._adding:
+            # Ctrl-C can't strike in between: the call knows a pause exactly if it was added.
+            call.pause = pause
+            pause.call = call
             self._pauses.add(pause)
             for sock in pause.socks:
                 self._arm(sock, pause)
@@ -232,23 +234,23 @@ class Call(Future[T]):
         self._coroutine = coroutine
         self._context = copy_context()
         self._callbacks = callbacks
-        self._pause: Pause | None = None
+        self.pause: Pause | None = None
 
     def start(self) -> None:
         """Do the first step, in this thread. If Ctrl-C tears it, nothing is left under way."""
         try:
-            self._pause = pause = self._context.run(self._coroutine.send, None)
+            pause = self._context.run(self._coroutine.send, None)
             pause.reactor.add(pause, self)
         except StopIteration as stop:
             self.set_result(stop.value)
         except Exception as exc:
             self.set_exception(exc)
         except BaseException:
-            if self._pause is None:
+            if self.pause is None:
                 self._coroutine.close()
-            else:  # the reactor may have it
+            else:
                 self.cancel()
-                self._pause.end()
+                self.pause.end()
             raise
 
     def step(self, in_time: bool) -> None:
@@ -257,9 +259,9 @@ class Call(Future[T]):
             coroutine = self._coroutine
             try:
                 if self.cancelled():
-                    self._pause = pause = self._context.run(coroutine.throw, Cancelled())
+                    pause = self._context.run(coroutine.throw, Cancelled())
                 else:
-                    self._pause = pause = self._context.run(coroutine.send, in_time)
+                    pause = self._context.run(coroutine.send, in_time)
             except StopIteration as stop:
                 finish = partial(self.set_result, stop.value)
             except BaseException as exc:
@@ -279,8 +281,8 @@ class Call(Future[T]):
         """
         if not super().cancel():
             return False
-        if self._pause is not None:
-            self._pause.end()
+        if self.pause is not None:
+            self.pause.end()
         return True
 
     def result(self, timeout: float | None = None) -> T:
@@ -322,7 +324,7 @@ class Call(Future[T]):
         super().add_done_callback(partial(self._call_back, fn))
 
     def _call_back(self, fn: Callable[[Future[T]], object], _: Future[T]) -> None:
-        if self._pause is not None and self._pause.reactor.is_here():
+        if self.pause is not None and self.pause.reactor.is_here():
             self._callbacks.start(copy_context(), fn, self)
         else:
             fn(self)
