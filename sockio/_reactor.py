@@ -66,6 +66,10 @@ class Selecting:
         return [(sock.fileno(), 0) for sock in ready]
 
 
+#: What tells when an armed socket is ready; epoll can be told while it is asked.
+new_poller: Callable[[], Any] = getattr(select, "epoll", Selecting)
+
+
 class Pause:
     """What a coroutine yields: it goes on when one of the sockets is ready, at ``end()``, or at the deadline.
 
@@ -100,7 +104,8 @@ class Reactor:
     """Waits for the pauses of all calls, and steps those that can go on."""
 
     def __init__(self) -> None:
-        self._poller: Any = select.epoll() if hasattr(select, "epoll") else Selecting()
+        self._poller = new_poller()
+        self._live = not isinstance(self._poller, Selecting)
         self._rope, self._clapper = socket.socketpair()
         self._rope.setblocking(False)
         self._alarm = self._clapper.fileno()
@@ -132,7 +137,7 @@ class Reactor:
                 self._until = pause.deadline
         if pause.over:
             self.hurry(pause)
-        elif early or not _ONCE:
+        elif early or not self._live:
             self._wake()
 
     def hurry(self, pause: Pause) -> None:
