@@ -239,7 +239,7 @@ class Call(Future[T]):
         self._coroutine = coroutine
         self._context = copy_context()
         self._callbacks = callbacks
-        self.pause: Pause | None = None
+        self.pause: Any = None
 
     def start(self) -> None:
         """Do the first step, in this thread. If Ctrl-C tears it, nothing is left under way."""
@@ -286,8 +286,7 @@ class Call(Future[T]):
         """
         if not super().cancel():
             return False
-        if self.pause is not None:
-            self.pause.end()
+        self.pause.end()
         return True
 
     def result(self, timeout: float | None = None) -> T:

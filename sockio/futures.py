@@ -48,7 +48,7 @@ class Link(sio.Link):
     @coroutine
     def more(self, deadline: float | None) -> Generator[Pause, bool, None]:
         in_time = yield Pause(self._reactor, deadline, self._alone, IN)
-        if not self.receive() and not in_time and not self.drained:
+        if not self.receive() and not in_time and (self.dropped or not self.drained):
             raise Expired
 
     async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:

@@ -20,9 +20,9 @@ import sockio.futures
 import sockio.sio
 from simulator import Delay, Instrument, Silence
 from sockio._async import AsyncTCP
-from sockio._reactor import Pause, Reactor, Selecting
+from sockio._reactor import IN, OUT, Pause, Reactor, Selecting
 from sockio._threads import PerProcess
-from sockio.common import ConnectionTimeoutError, LinkError
+from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, Futures, eventually
 
@@ -240,7 +240,7 @@ def test_a_thousand_calls_under_way_need_one_thread(instrument: Instrument) -> N
     assert threading.active_count() == usual
     for closing in [sock.close() for sock in socks]:
         closing.result(BOUND)
-    assert {type(call.exception(BOUND)) for call in calls} == {sockio.common.ConnectionClosedError}
+    assert {type(call.exception(BOUND)) for call in calls} == {ConnectionClosedError}
 
 
 @clause("T1")
@@ -344,6 +344,37 @@ def test_room_that_somebody_else_took_is_waited_for_again(tcp: sockio.futures.TC
 def test_an_error_of_a_call_that_never_waits_is_in_its_future(tcp: sockio.futures.TCP) -> None:
     call: Callable[..., Future[None]] = tcp.write
     assert isinstance(call("text").exception(0), TypeError)
+
+
+def test_without_epoll_a_socket_that_was_closed_is_forgotten() -> None:
+    poller = Selecting()
+    with socket.socket() as alarm, socket.socket() as closed:
+        poller.register(alarm, OUT)
+        poller.register(closed, IN)
+        closed.close()
+        assert poller.poll(1) == [(alarm.fileno(), 0)]
+        assert poller.poll(1) == [(alarm.fileno(), 0)]
+
+
+@clause("F5")
+@pytest.mark.parametrize("handed_over", [False, True], ids=["before it waits", "when the reactor has it"])
+def test_ctrl_c_in_the_first_step_leaves_nothing_under_way(
+    tcp: sockio.futures.TCP, monkeypatch: pytest.MonkeyPatch, handed_over: bool
+) -> None:
+    add = Reactor.add
+
+    def strike(reactor: Reactor, pause: Pause, call: Any) -> None:
+        if handed_over:
+            add(reactor, pause, call)
+        raise KeyboardInterrupt
+
+    tcp.open().result(BOUND)
+    monkeypatch.setattr(Reactor, "add", strike)
+    with pytest.raises(KeyboardInterrupt):
+        tcp.readline()
+    monkeypatch.undo()
+    eventually(lambda: not tcp.queues.reads)
+    assert tcp.write_readline(b"ECHO? a\n").result(BOUND) == b"a,1\n"
 
 
 @clause("F5")
