@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import bulk, lines, memory, reqrep, swarm
+from bench import bulk, flavours, lines, memory, reqrep, swarm
 from bench.group import Goal
 from bench.runner import Packages, Result, Spread, measure, raise_file_limit, server, share_one_core
 
-GROUPS = {group.name: group for group in (reqrep.GROUP, lines.GROUP, bulk.GROUP, swarm.GROUP, memory.GROUP)}
+GROUPS = {
+    group.name: group for group in (reqrep.GROUP, flavours.GROUP, lines.GROUP, bulk.GROUP, swarm.GROUP, memory.GROUP)
+}
 QUICK_ROUNDS = 3
 
 

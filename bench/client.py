@@ -96,6 +96,14 @@ def on_uvloop(program: Callable[..., Awaitable[float]], *args: object) -> Callab
     return run
 
 
+def on_trio(program: Callable[..., Awaitable[float]], *args: object) -> Callable[[int, int], float]:
+    return lambda port, size: importlib.import_module("trio").run(program, *args, port, size)
+
+
+def on_curio(program: Callable[..., Awaitable[float]], *args: object) -> Callable[[int, int], float]:
+    return lambda port, size: importlib.import_module("curio").run(program, *args, port, size)
+
+
 def main(group_name: str, program_name: str, port: str, size: str) -> None:
     """Run one program and print its figure."""
     group: Group = importlib.import_module(f"bench.{group_name}").GROUP

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 OURS = "ours"
 OLD = "sockio==0.15.0"
 UVLOOP = "uvloop"
+TRIO = "trio"
+CURIO = "curio"
 
 Figures = Mapping[str, float]
 
@@ -71,6 +73,15 @@ def share(label: str, ours: str, floor: str, old: str, target: float | None) -> 
         return f"1/{1 / number:.3g}" if number > 0 else "nothing"
 
     return Goal(label, (ours, floor, old), number, show, target, at_most=True)
+
+
+def multiple(label: str, ours: str, floor: str, base: str, target: float) -> Goal:
+    """What a call adds to a base, as a multiple of what its floor adds."""
+
+    def number(figures: Figures) -> float:
+        return (figures[ours] - figures[base]) / (figures[floor] - figures[base])
+
+    return Goal(label, (ours, floor, base), number, lambda number: f"{number:.2f} x", target, at_most=True)
 
 
 def at_least(label: str, ours: str, other: str, target: float | None) -> Goal:

@@ -12,8 +12,8 @@ import tracemalloc
 from functools import partial
 from pathlib import Path
 
-from bench.client import HOST, REQUEST, on_asyncio, raw_protocol, raw_socket, sockio_tcp
-from bench.group import OLD, OURS, Group, Program, at_most
+from bench.client import HOST, REQUEST, on_asyncio, on_curio, on_trio, raw_protocol, raw_socket, sockio_tcp
+from bench.group import CURIO, OLD, OURS, TRIO, Group, Program, at_most
 
 WARM_UP = 100
 RSS = "RSS"
@@ -66,9 +66,9 @@ async def protocol(kind: str, port: int, size: int) -> float:
     return gauge.per_object
 
 
-def sio(package: str, kind: str, port: int, size: int) -> float:
+def blocking(flavour: str, package: str, kind: str, port: int, size: int) -> float:
     gauge = Gauge(kind)
-    tcp = sockio_tcp("sio", package)
+    tcp = sockio_tcp(flavour, package)
     for _ in range(WARM_UP + size):
         sock = tcp(HOST, port)
         sock.write_readline(REQUEST, timeout=1)
@@ -76,9 +76,19 @@ def sio(package: str, kind: str, port: int, size: int) -> float:
     return gauge.per_object
 
 
-async def aio(package: str, kind: str, port: int, size: int) -> float:
+def futures(kind: str, port: int, size: int) -> float:
     gauge = Gauge(kind)
-    tcp = sockio_tcp("aio", package)
+    tcp = sockio_tcp("sio", OURS)
+    for _ in range(WARM_UP + size):
+        sock = tcp(HOST, port, resolve_futures=False)
+        sock.write_readline(REQUEST, timeout=1).result()
+        gauge.add(sock)
+    return gauge.per_object
+
+
+async def awaited(flavour: str, package: str, kind: str, port: int, size: int) -> float:
+    gauge = Gauge(kind)
+    tcp = sockio_tcp(flavour, package)
     for _ in range(WARM_UP + size):
         sock = tcp(HOST, port)
         await sock.write_readline(REQUEST, timeout=1)
@@ -89,11 +99,15 @@ async def aio(package: str, kind: str, port: int, size: int) -> float:
 def programs(kind: str) -> tuple[Program, ...]:
     return (
         Program(f"plain socket, {kind}", partial(raw, kind)),
-        Program(f"ours sio, {kind}", partial(sio, OURS, kind), (OURS,)),
-        Program(f"0.15 sio, {kind}", partial(sio, OLD, kind), (OLD,)),
+        Program(f"ours sio, {kind}", partial(blocking, "sio", OURS, kind), (OURS,)),
+        Program(f"0.15 sio, {kind}", partial(blocking, "sio", OLD, kind), (OLD,)),
+        Program(f"ours py2 on this Python, {kind}", partial(blocking, "py2", OURS, kind), (OURS,)),
+        Program(f"ours futures, {kind}", partial(futures, kind), (OURS,)),
         Program(f"asyncio BufferedProtocol, {kind}", on_asyncio(protocol, kind)),
-        Program(f"ours aio, {kind}", on_asyncio(aio, OURS, kind), (OURS,)),
-        Program(f"0.15 aio, {kind}", on_asyncio(aio, OLD, kind), (OLD,)),
+        Program(f"ours aio, {kind}", on_asyncio(awaited, "aio", OURS, kind), (OURS,)),
+        Program(f"0.15 aio, {kind}", on_asyncio(awaited, "aio", OLD, kind), (OLD,)),
+        Program(f"ours trio, {kind}", on_trio(awaited, "trio", OURS, kind), (OURS, TRIO)),
+        Program(f"ours curio, {kind}", on_curio(awaited, "curio", OURS, kind), (OURS, CURIO)),
     )
 
 

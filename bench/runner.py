@@ -92,7 +92,7 @@ class Packages:
         folder = CACHE / str(sys.implementation.cache_tag) / requirement
         if not folder.exists():
             print(f"installing {requirement} into {folder.relative_to(CHECKOUT)} ...", file=sys.stderr)
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--retries=1", "--no-deps"]
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--retries=1"]
             pip = subprocess.run([*command, f"--target={folder}", requirement], stderr=subprocess.PIPE, text=True)
             if pip.returncode:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -11,11 +11,13 @@ from simulator.scpi import Interpreter, number, whole
 
 IDENTITY = b"SOCKIO,DMM6500-SIM,0,1.0"
 PATTERN = bytes(range(256)) * 256
-"""What `RAW?` repeats: byte i is i modulo 256."""
+"""What `RAW?` and `BLOCk?` repeat: byte i is i modulo 256."""
 LONGEST_DELAY = 86400.0
 """Seconds that `DELAY?` takes at most."""
 LONGEST_STREAM = 10**12
 """Lines or bytes that a stream holds at most."""
+LONGEST_BLOCK = 10**9 - 1
+"""Bytes that a block holds at most: its length has nine digits."""
 
 
 def readings(seed: int = 0) -> Iterator[bytes]:
@@ -31,7 +33,7 @@ class Multimeter(Interpreter):
     `*IDN?`; `*RST` (starts the readings anew); `*CLS`; `*OPC?`; `SYSTem:ERRor?`; `READ?` and `MEASure:VOLTage:DC?`, a
     reading; `DATA? n`, the first n `readings`, a line each; `ECHO? text`, which answers `text,<how many echoes so
     far>`; `DELAY? seconds`, which answers its parameter when that time is over; `RAW? n`, n bytes of `PATTERN` without
-    terminator.
+    terminator; `BLOCk? n`, the same as an IEEE 488.2 block of definite length.
 
     Args:
         seed: of the readings.
@@ -48,6 +50,7 @@ class Multimeter(Interpreter):
                 "ECHO?": self._echo,
                 "DELAY?": self._delay,
                 "RAW?": self._raw,
+                "BLOCk?": self._block,
             }
         )
         self._seed = seed
@@ -70,6 +73,12 @@ class Multimeter(Interpreter):
     def _delay(self, parameters: bytes) -> Iterator[Piece]:
         yield Wait(number(parameters, 0, LONGEST_DELAY))
         yield parameters
+
+    def _block(self, parameters: bytes) -> Iterator[Piece]:
+        length = b"%d" % whole(parameters, LONGEST_BLOCK)
+        yield Raw(b"#%d%b" % (len(length), length))
+        yield from self._raw(parameters)
+        yield b""
 
     def _raw(self, parameters: bytes) -> Iterator[Piece]:
         whole_patterns, rest = divmod(whole(parameters, LONGEST_STREAM), len(PATTERN))

@@ -19,6 +19,7 @@ _FLAVOURS = {
     "futures": "futures",
     "sync": "sio",
     "syncio": "sio",
+    "trio": "trio",
 }
 
 
@@ -30,7 +31,7 @@ def socket_for_url(url, *args, **kwargs):
         url: ``tcp://host:port``
         *args: further arguments of the flavour's ``TCP``
         **kwargs: likewise; and ``concurrency``, which flavour: ``async`` (default) or ``asyncio``, ``sync`` or
-            ``syncio``, or ``futures``
+            ``syncio``, ``futures``, ``trio``
 
     Raises:
         ValueError: unknown concurrency, another scheme than ``tcp``, or a URL without host or port

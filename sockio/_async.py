@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from time import monotonic
 from types import TracebackType
@@ -23,6 +23,8 @@ class AsyncTCP(Core):
     """A TCP object whose calls are awaited, but for its library's way of waiting."""
 
     _ticket_class: ClassVar[type[Ticket]]
+    #: Awaited before a call does anything; None: nothing is.
+    _before_call: Callable[[], Awaitable[None]] | None = None
 
     async def open(self, *, timeout: Timeout = UNSET) -> None:
         """Connect.
@@ -48,7 +50,7 @@ class AsyncTCP(Core):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close()
+        await self.close()
 
     @asynccontextmanager
     async def transaction(self: A, *, timeout: Timeout = UNSET) -> AsyncGenerator[A]:
@@ -109,6 +111,23 @@ class AsyncTCP(Core):
     async def readbuffer(self, *, timeout: Timeout = UNSET) -> bytes:
         """Read what has arrived, without waiting for more: maybe nothing."""
         return await self._call("readbuffer", None, anything, None, timeout)  # type: ignore[no-any-return]
+
+    async def readblock(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
+        """Read an IEEE 488.2 block with its terminator, whatever bytes are in it, and return its data.
+
+        One of definite length (``#42000...``) may be larger than ``buffer_size``. One of indefinite length (``#0...``)
+        ends with the terminator that 50 ms of silence follow, or the end of the link.
+
+        Args:
+            eol: the terminator that follows the data; default: the object's
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            BlockError: what came is no block; it is in ``partial``, and the link is dropped
+            ConnectionEOFError: the link has ended; what there was of a block is in ``partial``
+            ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
+        """
+        return await self._call("readblock", None, Buffer.take_block, self._eol(eol), timeout)  # type: ignore[no-any-return]
 
     async def write(self, data: bytes, *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
         """Hand all of ``data`` to the operating system.
@@ -188,6 +207,14 @@ class AsyncTCP(Core):
             "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
         )
 
+    async def write_readblock(
+        self, data: bytes, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False
+    ) -> bytes:
+        """Send ``data`` and read a block, as one atomic request; see ``write`` and ``readblock``."""
+        return await self._request(  # type: ignore[no-any-return]
+            "write_readblock", payload(data), Buffer.take_block, self._eol(eol), timeout, idempotent
+        )
+
     def reset_input_buffer(self) -> None:
         """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
         self._reset(self._ticket_class())
@@ -208,6 +235,8 @@ class AsyncTCP(Core):
         timeout: Timeout,
         idempotent: bool = False,
     ) -> Any:
+        if self._before_call is not None:
+            await self._before_call()
         deadline = self._deadline(timeout)
         ticket = self._ticket_class()
         try:
@@ -220,6 +249,8 @@ class AsyncTCP(Core):
         self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool
     ) -> Any:
         """Do a request-reply call; straight, without the core's coroutines, if it waits for nothing but the reply."""
+        if self._before_call is not None:
+            await self._before_call()
         deadline = self._deadline(timeout)
         ticket = self._ticket_class()
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 from collections import deque
 
-from .common import LimitOverrunError
+from .common import BlockError, LimitOverrunError
 
 #: An exact read of more bytes than this is received into place.
 LARGE = 2**18
@@ -159,6 +159,38 @@ class Buffer:
             return None
         return [line + separator for line in self._cut(end).split(separator)[:-1]]
 
+    def take_block(self, eol: bytes) -> bytes | None:
+        """Take a block of definite length, ``#<digits><length><data><eol>`` (IEEE 488.2, 8.7.9), and return its data.
+
+        One of indefinite length (``#0<data><eol>``, 8.7.10) is never complete: see ``may_be_block``.
+
+        Raises:
+            BlockError: it is something else
+        """
+        head = self._head(11)
+        digits = head[1:2]
+        if head[:1] not in b"#" or digits not in b"0123456789":
+            raise self._no_block(f"a block begins with # and a digit, not {head[:2]!r}")
+        if len(head) < 2 or digits == b"0":
+            return None
+        begin = 2 + int(digits)
+        length = head[2:begin]
+        if not (length or b"0").isdigit():
+            raise self._no_block(f"the length of a block is {digits.decode()} digits, not {length!r}")
+        if len(head) < begin:
+            return None
+        end = begin + int(length)
+        message = self.take_exactly(end + len(eol))
+        if message is None:
+            return None
+        if not message.endswith(eol, end):
+            raise BlockError(f"after a block of {int(length)} bytes came {message[end:]!r}, not {eol!r}", message)
+        return message[begin:end]
+
+    def may_be_block(self, eol: bytes) -> bool:
+        """Whether a block of indefinite length has arrived up to an ``eol``, which need not be the last."""
+        return self._head(2) == b"#0" and len(self) >= 2 + len(eol) and self.data.endswith(eol)
+
     def cut_lines(self, separator: bytes) -> tuple[deque[bytes], int] | None:
         """Set whole lines aside for a stream; all other calls still see them.
 
@@ -212,6 +244,16 @@ class Buffer:
         self._filled = len(rest)
 
     # How it is done.
+
+    def _head(self, size: int) -> bytes:
+        """Return the first bytes, and leave them there."""
+        if self.target is not None:
+            return bytes(self.target[: min(size, self._filled)])
+        self._gather()
+        return bytes(self.data[self._start : self._start + size])
+
+    def _no_block(self, reason: str) -> BlockError:
+        return BlockError(f"{reason}: check that the reply is a block", self.take_all())
 
     def _gather(self) -> None:
         """Bring what was set aside back in front of the rest."""

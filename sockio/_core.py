@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ._base import Base
+from ._buffer import Buffer
 from ._connect import Connector
 from ._dial import earliest
 from ._link import Link, given_up
@@ -31,6 +32,8 @@ from ._turns import Expired, Scope
 from .common import ConnectionClosedError, ConnectionEOFError, ConnectionLostError, ConnectionTimeoutError, LinkError
 
 _INFINITE = math.inf
+#: Seconds of silence that end a block of indefinite length: segments of one message follow each other faster.
+QUIET = 0.05
 
 
 class Core(Connector):
@@ -265,6 +268,11 @@ class Core(Connector):
     async def _reply(self, link: Link, take: Take, wanted: Any, deadline: float | None) -> Any:
         """Wait for the reply to be complete."""
         while (reply := take(link.buffer, wanted)) is None:
+            if (
+                take is Buffer.take_block
+                and (reply := await self._indefinite_block(link, wanted, deadline)) is not None
+            ):
+                break
             if (link.drained or take is anything) and (reply := self._unmet(link, take)) is not None:
                 break
             self.waits += 1
@@ -272,6 +280,20 @@ class Core(Connector):
         if link.paused and len(link.buffer) < link.buffer.limit:
             link.resume()
         return reply
+
+    async def _indefinite_block(self, link: Link, eol: bytes, deadline: float | None) -> bytes | None:
+        """Return the data of a block of indefinite length whose terminator nothing follows (contract Q5)."""
+        buffer = link.buffer
+        while buffer.may_be_block(eol) and not link.void:
+            size = len(buffer)
+            if not link.drained:
+                try:
+                    await link.more(earliest(deadline, self._now() + QUIET))
+                except Expired:
+                    pass
+            if len(buffer) == size:
+                return buffer.take_all()[2 : -len(eol)]
+        return None
 
     async def _fit_link(
         self,

@@ -206,6 +206,10 @@ class Link(ABC):
             self.end(OSError(code, os.strerror(code)) if code else None, eof=not code)
         return self.ended
 
+    def may_have_ended(self) -> None:
+        """Look whether the link has ended. Called on the watcher's thread."""
+        self.notice()
+
     def error_code(self) -> int:
         """Return what broke the connection, as the operating system knows it; 0: nothing."""
         try:

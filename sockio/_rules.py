@@ -107,7 +107,7 @@ def anything(buffer: Buffer, _nothing: None) -> bytes | None:
 
 
 def reading(n: int) -> tuple[Take, Any]:
-    """Return the framing of ``read(n)``, and its wantedument."""
+    """Return the framing of ``read(n)``, and its argument."""
     if n == -1:
         return to_end, None
     return (Buffer.take if n else Buffer.take_exactly), checked_size(n, least=0)
@@ -115,6 +115,6 @@ def reading(n: int) -> tuple[Take, Any]:
 
 def terminator(take: Take | None, wanted: Any, eol: bytes) -> bytes:
     """Return what ends a whole message for a call that frames its reply so."""
-    if take is Buffer.take_until:
+    if take is Buffer.take_until or take is Buffer.take_block:
         return wanted  # type: ignore[no-any-return]
     return wanted[1] if take is Buffer.take_lines else eol

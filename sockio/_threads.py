@@ -121,7 +121,7 @@ class Watcher:
     def _look_at(self, number: int) -> None:
         link = self._links[number]()
         if link is not None:
-            link.notice()
+            link.may_have_ended()
 
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ The exceptions::
           +-- ConnectionClosedError     this side closed the object, or it was never open
           +-- ConnectionTimeoutError    a deadline passed (also a TimeoutError)
           +-- LimitOverrunError         a line outgrew buffer_size (also a ValueError)
+          +-- BlockError                what came is no IEEE 488.2 block (also a ValueError)
 
 A connect that fails raises the ``OSError`` of the operating system instead.
 
@@ -95,6 +96,10 @@ class ConnectionTimeoutError(LinkError, _TimeoutBase):
 
 class LimitOverrunError(LinkError, ValueError):
     """A line is longer than ``buffer_size``."""
+
+
+class BlockError(LinkError, ValueError):
+    """What came in the place of an IEEE 488.2 block. It is in ``partial``."""
 
 
 class Retry(object):

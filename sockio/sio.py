@@ -224,6 +224,14 @@ class TCP(Threaded):
         """Read what has arrived, without waiting for more: maybe nothing."""
         return self._call("readbuffer", None, anything, None, timeout)  # type: ignore[no-any-return]
 
+    def readblock(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
+        """Read an IEEE 488.2 block with its terminator, whatever bytes are in it, and return its data.
+
+        One of definite length (``#42000...``) may be larger than ``buffer_size``. One of indefinite length (``#0...``)
+        ends with the terminator that 50 ms of silence follow, or the end of the link.
+        """
+        return self._call("readblock", None, Buffer.take_block, self._eol(eol), timeout)  # type: ignore[no-any-return]
+
     def write(self, data: bytes, *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
         """Hand all of ``data`` to the operating system."""
         self._call("write", payload(data), None, None, timeout, idempotent)
@@ -288,6 +296,14 @@ class TCP(Threaded):
         wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
         return self._request(  # type: ignore[no-any-return]
             "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
+        )
+
+    def write_readblock(
+        self, data: bytes, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False
+    ) -> bytes:
+        """Send ``data`` and read a block, as one atomic request; see ``write`` and ``readblock``."""
+        return self._request(  # type: ignore[no-any-return]
+            "write_readblock", payload(data), Buffer.take_block, self._eol(eol), timeout, idempotent
         )
 
     def reset_input_buffer(self) -> None:

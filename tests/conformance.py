@@ -10,6 +10,12 @@ from typing import Any, cast
 import pytest
 
 CONTRACT = Path(__file__).parent.parent / "docs" / "contract.md"
+TABLE = CONTRACT.with_name("conformance.md")
+HEADING = """# Conformance
+
+How many tests verify each clause of the [contract](contract.md) in each flavour; a dash: the clause doesn't concern it.
+On Python 3.11, the newest that all flavours run on. `./run conformance` writes this page; CI compares it with its run.
+"""
 
 
 def applicability() -> dict[str, dict[str, str]]:
@@ -26,7 +32,7 @@ class Conformance:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._passed: Counter[tuple[str, str]] = Counter()
-        self._holes: list[str] = []
+        self._complaints: list[str] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Note what each test verifies: the clauses it is marked with, in the flavour it runs in; choose by clause."""
@@ -53,33 +59,42 @@ class Conformance:
                     self._passed[cast("tuple[str, str]", tuple(cast("list[str]", value)))] += 1
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Fail a full run that leaves a clause unverified where it applies."""
+        """Fail a full run that leaves a clause unverified where it applies, or differs from the published table."""
         if not self._is_full() or exitstatus != pytest.ExitCode.OK:
             return
         for clause, columns in applicability().items():
             for flavour, applies in columns.items():
                 if applies.startswith("yes") and not self._passed[clause, flavour]:
-                    self._holes.append(f"{clause} in {flavour}")
-        if self._holes:
+                    self._complaints.append(f"no test passed for {clause} in {flavour}")
+        table = self._table()
+        todo = self._config.getoption("conformance")
+        if todo == "write" and not self._complaints:
+            TABLE.write_text(f"{HEADING}\n```\n{table}\n```\n", encoding="utf-8")
+        elif todo == "check" and f"\n{table}\n" not in TABLE.read_text(encoding="utf-8"):
+            self._complaints.append(f"docs/{TABLE.name} is out of date: ./run conformance writes it anew, commit that")
+        if self._complaints:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table."""
         if not self._is_full():
             return
-        table = applicability()
-        flavours = list(next(iter(table.values())))
         terminalreporter.section("conformance: tests passed, by clause and flavour")
-        terminalreporter.write_line("clause " + "".join(f"{flavour:>9}" for flavour in flavours))
+        terminalreporter.write_line(self._table())
+        for complaint in self._complaints:
+            terminalreporter.write_line(complaint, red=True)
+
+    def _table(self) -> str:
+        table = applicability()
+        lines = ["clause " + "".join(f"{flavour:>9}" for flavour in next(iter(table.values())))]
         for clause, columns in table.items():
             cells = [self._cell(clause, flavour, applies) for flavour, applies in columns.items()]
-            terminalreporter.write_line(f"{clause:6} " + "".join(f"{cell:>9}" for cell in cells))
-        if self._holes:
-            terminalreporter.write_line("no test passed for: " + "; ".join(self._holes), red=True)
+            lines.append(f"{clause:6} " + "".join(f"{cell:>9}" for cell in cells))
+        return "\n".join(lines)
 
     def _cell(self, clause: str, flavour: str, applies: str) -> str:
         passed = self._passed[clause, flavour]
-        return str(passed) if passed else "HOLE" if applies.startswith("yes") else applies.split(",")[0]
+        return str(passed) if passed else "HOLE" if applies.startswith("yes") else "-"
 
     def _is_full(self) -> bool:
         """Whether every test was asked for, and this process has all the reports."""

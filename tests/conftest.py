@@ -19,6 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         help="run only the tests of this clause of docs/contract.md (can be repeated)",
     )
+    parser.addoption(
+        "--conformance",
+        choices=["write", "check"],
+        help="after a full run: write docs/conformance.md, or fail if it is out of date",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from sockio import _buffer
 from sockio._buffer import Buffer
-from sockio.common import LimitOverrunError
+from sockio.common import BlockError, LimitOverrunError
 
 SEPARATORS = st.sampled_from([b"\n", b"\r\n", b"aab", b"aa"])
 CHUNKS = st.lists(st.sampled_from([b"a", b"b", b"\r", b"\n", b"\r\n", b"aab"]), min_size=1, max_size=12).map(b"".join)
@@ -294,3 +294,34 @@ def test_a_search_is_not_resumed_in_bytes_that_came_later() -> None:
     assert buffer.take_until(b"\n") == b"a\n"
     buffer.feed(b";b;")
     assert buffer.take_until(b";") == b";"
+
+
+@given(
+    data=st.binary(max_size=40),
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=40),
+    eol=SEPARATORS,
+    large=st.integers(1, 60),
+)
+def test_a_block_is_the_same_however_it_was_split(data: bytes, sizes: list[int], eol: bytes, large: int) -> None:
+    buffer = Buffer(8)
+    buffer.large = large
+    whole = b"#2%02d%b%b" % (len(data), data, eol)
+    rest = whole + b"next"
+    while len(buffer) + len(b"next") < len(whole):
+        assert buffer.take_block(eol) is None
+        size = sizes.pop() if sizes else 12
+        arrive(buffer, rest[: min(size, len(rest) - len(b"next"))])
+        rest = rest[min(size, len(rest) - len(b"next")) :]
+    arrive(buffer, rest)
+    assert buffer.take_block(eol) == data
+    assert buffer.take_all() == b"next"
+
+
+@given(sent=st.binary(min_size=1, max_size=20).filter(lambda sent: sent[:1] != b"#"))
+def test_what_is_no_block_is_handed_out_with_the_error(sent: bytes) -> None:
+    buffer = Buffer(8)
+    buffer.feed(sent)
+    with pytest.raises(BlockError) as caught:
+        buffer.take_block(b"\n")
+    assert caught.value.partial == sent
+    assert not len(buffer)

@@ -362,4 +362,4 @@ def test_an_on_connection_made_that_never_returns_is_cancelled_at_the_deadline(i
         await asyncio.wait_for(cancelled.wait(), BOUND)
 
     asyncio.run(main())
-    assert instrument.ledger.commands() == []
+    assert instrument.ledger.commands == []

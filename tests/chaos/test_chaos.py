@@ -6,7 +6,6 @@ fails prints its seed. The choices replay from it; how threads and packets inter
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import os
@@ -45,6 +44,7 @@ def test_a_storm_leaves_no_reply_astray_no_command_repeated_and_no_object_broken
     parrot, crier = instrument_factory(Parrot(), name="parrot"), instrument_factory(Parrot(), name="crier")
     journals = {parrot: Journal(), crier: Journal()}
     held_before = held_once_warm(flavour, crier)
+    tasks_before = flavour.tasks()
 
     users: list[User] = []
     socks: list[Sock] = []
@@ -85,8 +85,7 @@ def test_a_storm_leaves_no_reply_astray_no_command_repeated_and_no_object_broken
         assert isinstance(raised, OSError), record.getMessage()
         assert record.name.startswith("sockio"), record.getMessage()
     wait_until(lambda: all(len(losses[sock]) >= sock.connection_counter for sock in socks), "losses untold")
-    if flavour.name == "aio":
-        assert len(flavour.call(asyncio.all_tasks)) == 1, "a task was left over"
+    assert flavour.tasks() == tasks_before, "a task was left over"
     wait_until(lambda: held() <= held_before, "threads or descriptors left over")
     links = sum(len(instrument.ledger.links) for instrument in journals)
     assert sum(map(len, losses.values())) <= links, "a loss was told twice"

@@ -236,8 +236,7 @@ def test_nothing_leaks_over_ten_thousand_reconnects(flavour: Flavour, peer: Peer
                     time.sleep(0)
 
     def in_use() -> tuple[int, int, int]:
-        tasks = flavour.call(lambda: len(asyncio.all_tasks())) if flavour.name == "aio" else 0
-        return len(os.listdir("/proc/self/fd")), threading.active_count(), tasks
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), flavour.tasks()
 
     def blocks() -> int:
         gc.collect()

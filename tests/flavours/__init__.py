@@ -8,6 +8,7 @@ from tests.flavours.aio import Aio, AioEager, AioOnUvloop
 from tests.flavours.facade import BOUND, EndOfStream, Flavour, Running, Script, Sock, eventually
 from tests.flavours.futures import Futures
 from tests.flavours.sio import Sio
+from tests.flavours.trio import Trio
 
 __all__ = [
     "BOUND",
@@ -20,10 +21,11 @@ __all__ = [
     "Script",
     "Sio",
     "Sock",
+    "Trio",
     "eventually",
 ]
 
-FLAVOURS: list[type[Flavour]] = [Aio, Sio, Futures]
+FLAVOURS: list[type[Flavour]] = [Aio, Sio, Futures, Trio]
 if sys.platform != "win32":
     FLAVOURS.append(AioOnUvloop)
 if sys.version_info >= (3, 12):

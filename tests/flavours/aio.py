@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import sockio.aio
-from tests.flavours.facade import BOUND, EndOfStream, Flavour, Running, play_async
+from tests.flavours.facade import BOUND, AsyncFlavour, Running, play_async
 
 
-class Aio(Flavour):
+class Aio(AsyncFlavour):
     """``sockio.aio``, on an event loop in a thread."""
 
     name = variant = "aio"
@@ -42,6 +42,9 @@ class Aio(Flavour):
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
+    def tasks(self) -> int:
+        return int(self.call(lambda: len(asyncio.all_tasks())))
+
     def start(self, function: Callable[..., Any], *args: Any, **options: Any) -> Running:
         done: concurrent.futures.Future[Any] = concurrent.futures.Future()
         tasks: list[asyncio.Task[Any]] = []
@@ -65,27 +68,6 @@ class Aio(Flavour):
 
         self.loop.call_soon_threadsafe(begin)
         return Running(done, cancel)
-
-    def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        async def run(*args: Any) -> Any:
-            return await play_async(function, *args)
-
-        return run
-
-    def stream_of(self, raw: Any) -> Any:
-        return aiter(raw)
-
-    async def step(self, stream: Any) -> Any:
-        try:
-            return await anext(stream)
-        except StopAsyncIteration:
-            raise EndOfStream from None
-
-    def enter(self, manager: Any) -> Any:
-        return manager.__aenter__()
-
-    def leave(self, manager: Any, exc: BaseException | None) -> Any:
-        return manager.__aexit__(exc and type(exc), exc, exc and exc.__traceback__)
 
 
 class AioOnUvloop(Aio):

@@ -9,6 +9,7 @@ it, and ``flavour.callback`` makes it an event callback.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import inspect
 import os
@@ -122,6 +123,7 @@ class Flavour:
         variant: its name in test ids
         cancels: whether a call can be cancelled
         cancels_steps: whether a step of a stream can
+        cancelled: what that raises inside of it
         module: where its ``TCP`` lives
     """
 
@@ -129,6 +131,7 @@ class Flavour:
     variant: str
     cancels: bool
     cancels_steps: bool
+    cancelled: type[BaseException] = asyncio.CancelledError
     module: ModuleType
 
     def tcp(self, host: str, port: int, **options: Any) -> Sock:
@@ -165,6 +168,10 @@ class Flavour:
             except EndOfStream:
                 return
 
+    def tasks(self) -> int:
+        """Return how many tasks there are, its own included; 0 where there are none."""
+        return 0
+
     # What each flavour has its own way of.
 
     def begin(self) -> None:
@@ -196,6 +203,31 @@ class Flavour:
     def leave(self, manager: Any, exc: BaseException | None) -> Any:
         """Leave a context manager, in a script."""
         raise NotImplementedError
+
+
+class AsyncFlavour(Flavour):
+    """A flavour whose calls are awaited."""
+
+    def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def run(*args: Any) -> Any:
+            return await play_async(function, *args)
+
+        return run
+
+    def stream_of(self, raw: Any) -> Any:
+        return aiter(raw)
+
+    async def step(self, stream: Any) -> Any:
+        try:
+            return await anext(stream)
+        except StopAsyncIteration:
+            raise EndOfStream from None
+
+    def enter(self, manager: Any) -> Any:
+        return manager.__aenter__()
+
+    def leave(self, manager: Any, exc: BaseException | None) -> Any:
+        return manager.__aexit__(exc and type(exc), exc, exc and exc.__traceback__)
 
 
 def play(function: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -52,6 +52,14 @@ def test_raw_repeats_its_pattern_without_terminator() -> None:
     assert list(Multimeter().execute(b"RAW? 65536")) == [Raw(PATTERN)]
 
 
+def test_a_block_tells_its_length_and_has_a_terminator() -> None:
+    assert list(Multimeter().execute(b"BLOCK? 12")) == [Raw(b"#212"), Raw(PATTERN[:12]), b""]
+    assert list(Multimeter().execute(b"BLOC? 0")) == [Raw(b"#10"), b""]
+    dmm = Multimeter()
+    assert list(dmm.execute(b"BLOC? 1e9")) == []
+    assert list(dmm.execute(b"SYST:ERR?")) == [b'-222,"Data out of range;1e9"']
+
+
 def test_delay_waits_and_answers_its_parameter() -> None:
     assert list(Multimeter().execute(b"DELAY? 0.25")) == [Wait(0.25), b"0.25"]
 
