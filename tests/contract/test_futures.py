@@ -20,7 +20,7 @@ import sockio.futures
 import sockio.sio
 from simulator import Delay, Instrument, Silence
 from sockio._async import AsyncTCP
-from sockio._reactor import IN, OUT, Pause, Reactor, Selecting
+from sockio._reactor import IN, OUT, Pause, Reactor, Selecting, reactor
 from sockio._threads import PerProcess
 from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError
 from tests.clauses import clause, flavours
@@ -241,6 +241,15 @@ def test_a_thousand_calls_under_way_need_one_thread(instrument: Instrument) -> N
     for closing in [sock.close() for sock in socks]:
         closing.result(BOUND)
     assert {type(call.exception(BOUND)) for call in calls} == {ConnectionClosedError}
+
+
+@clause("F2")
+def test_reads_that_time_out_leave_nothing_behind(tcp: sockio.futures.TCP) -> None:
+    tcp.open().result(BOUND)
+    for _ in range(20):
+        assert isinstance(tcp.readline(timeout=0.001).exception(BOUND), ConnectionTimeoutError)
+    link: Any = tcp._link
+    assert len(reactor()._armed[link.sock.fileno()]) == 1
 
 
 @clause("T1")
