@@ -575,7 +575,8 @@ class Interrupter:
     """Raises ``KeyboardInterrupt`` at the n-th point of this thread's way through sockio where a signal can strike.
 
     Since Python 3.10 those are where a function begins and after a call: so, the beginning of a line after one with a
-    call, but for a bare ``try:`` (which does nothing) and the way out of a ``with``; and the end of a function.
+    call, but for a bare ``try:`` (which does nothing) and the way out of a ``with``; and the end of a function (not
+    where a coroutine only pauses).
     """
 
     def __init__(self, strikes_at: int) -> None:
@@ -599,7 +600,8 @@ class Interrupter:
         def step(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal called
             if called and (
-                event == "return" or (event == "line" and not does_nothing(code, frame.f_lineno, frame.f_lasti))
+                (event == "return" and not dis.opname[code.co_code[frame.f_lasti]].startswith("YIELD"))
+                or (event == "line" and not does_nothing(code, frame.f_lineno, frame.f_lasti))
             ):
                 self._count(frame, event)
             called = event == "line" and frame.f_lineno in calling(code)
@@ -781,6 +783,37 @@ def test_an_interrupt_of_a_busy_loop_leaves_the_object_usable(instrument: Instru
         asyncio.run(sock.close())
     """
     assert outcome(python(program, instrument.port)) == 30 * "interrupted\n"
+
+
+@clause("F5", "A2")
+@blocking
+def test_an_interrupt_of_busy_calls_leaves_the_object_usable(tcp: type[sockio.sio.TCP], instrument: Instrument) -> None:
+    program = """
+        import os, random, signal, sys, threading
+        from sockio.sio import TCP
+        seed = random.randrange(2**32)
+        chance = random.Random(seed)
+        sock = TCP("127.0.0.1", int(sys.argv[1]), timeout=60)
+        calls = 0
+        for number in range(200):
+            timer = threading.Timer(chance.uniform(0.001, 0.01), os.kill, (os.getpid(), signal.SIGINT))
+            timer.daemon = True
+            timer.start()
+            try:
+                while True:
+                    calls += 1
+                    reply = sock.write_readline(b"ECHO? %d\\n" % calls)
+                    assert reply.startswith(b"%d," % calls), (seed, calls, reply)
+            except KeyboardInterrupt:
+                pass
+            timer.join()
+        sock.close()
+        print("usable")
+    """
+    # Python mentions what was torn before it was begun.
+    with python(imported(program, tcp), instrument.port) as process:
+        output, complaints = process.communicate(timeout=BOUND)
+    assert (process.returncode, output) == (0, "usable\n"), complaints
 
 
 # F6
