@@ -19,6 +19,7 @@ _FLAVOURS = {
     "futures": "futures",
     "sync": "sio",
     "syncio": "sio",
+    "curio": "curio",
     "trio": "trio",
 }
 
@@ -31,7 +32,7 @@ def socket_for_url(url, *args, **kwargs):
         url: ``tcp://host:port``
         *args: further arguments of the flavour's ``TCP``
         **kwargs: likewise; and ``concurrency``, which flavour: ``async`` (default) or ``asyncio``, ``sync`` or
-            ``syncio``, ``futures``, ``trio``
+            ``syncio``, ``futures``, ``trio``, ``curio``
 
     Raises:
         ValueError: unknown concurrency, another scheme than ``tcp``, or a URL without host or port

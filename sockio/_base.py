@@ -315,7 +315,7 @@ class Base(ABC):
         for callback, args in events:
             if callback is not None:
                 context = copy_context()
-                context.run(self._current_scope.set, None)
+                context.run(current_scope.set, None)
                 self._start_callback(link, context, callback, *args)
 
     def _after_fork(self) -> None:

@@ -128,9 +128,10 @@ class Connector(Base):
         self._check_open(closings)
         if deadline is not None and self._now() >= deadline:
             raise Expired
-        addresses = await resolve(self._lookup, self.host, self.port, bell, deadline)
+        addresses = await resolve(
+            self._lookup, self.host, self.port, bell, deadline, lambda: self._check_open(closings)
+        )
         self._check_open(closings)
-        assert addresses is not None
         link = await self._new_link_on(await self._connected_socket(addresses, bell, deadline, closings))
         self._new_link = link
         try:

@@ -48,9 +48,14 @@ def lookup(host: str, port: int, flags: int = 0) -> list[Address]:
 
 
 async def resolve(
-    find: Callable[..., list[Address]], host: str, port: int, bell: Bell, deadline: float | None
-) -> list[Address] | None:
-    """Return the addresses of a host, or ``None`` if the bell was rung by somebody else meanwhile.
+    find: Callable[..., list[Address]],
+    host: str,
+    port: int,
+    bell: Bell,
+    deadline: float | None,
+    check: Callable[[], None],
+) -> list[Address]:
+    """Return the addresses of a host. Others may ring the bell, too: ``check`` raises if that means to give up.
 
     Raises:
         Expired: the deadline passed first
@@ -70,10 +75,10 @@ async def resolve(
         bell.ring_from_thread()
 
     threading.Thread(target=ask, name=f"sockio resolves {host}", daemon=True).start()
-    if not await bell.wait(deadline):
-        raise Expired
-    if not answers:
-        return None
+    while not answers:
+        if not await bell.wait(deadline):
+            raise Expired
+        check()
     if isinstance(answers[0], BaseException):
         raise answers[0]
     return answers[0]

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import sys
+import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -320,6 +321,33 @@ class Link(ABC):
 
         self.send = traced_send
         self.arrived = traced_arrived
+
+
+class SocketLink(Link):
+    """A link whose bytes are received by whoever waits for them: nothing but the socket has to be closed."""
+
+    def __init__(self, core: Base, sock: socket.socket) -> None:
+        super().__init__(core, sock)
+        self._caretaking = threading.Lock()
+
+    def hang_up(self) -> None:
+        self.clear_the_way()
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)  # wakes those who wait for this socket
+        except OSError:
+            pass
+        self.release()
+
+    def retire(self) -> None:
+        self.dropped = True
+        self.release()
+
+    def release(self) -> None:
+        """Close the descriptor, unless a call is under way: when that one uses it, it could be another file's."""
+        with self._caretaking:
+            if all(ticket is None or ticket.over for ticket in (self.reader, self.writer)):
+                self.drain()
+                self.sock.close()
 
 
 def pending(sock: socket.socket) -> int:

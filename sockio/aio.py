@@ -24,9 +24,17 @@ from ._link import Link as BaseLink
 from ._turns import Bell as BaseBell
 from ._turns import Expired
 from ._turns import Ticket as BaseTicket
-from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url, log
+from .common import DFT_KEEP_ALIVE, ConnectionEOFError, ConnectionTimeoutError, address_of_url, log
 
-__all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
+__all__ = [
+    "DFT_KEEP_ALIVE",
+    "TCP",
+    "BlockStream",
+    "ConnectionEOFError",
+    "ConnectionTimeoutError",
+    "LineStream",
+    "socket_for_url",
+]
 
 # Selector loops and uvloop ask for the buffer, fill it and hand it back without a pause: all links can share one.
 _CHUNK = memoryview(bytearray(CHUNK))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from ._base import Options
 from ._buffer import Buffer
 from ._core import Core
 from ._link import Link as BaseLink
+from ._link import SocketLink
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
 from ._streams import Blocks, End, Lines, Stream
 from ._threads import Bell, Callbacks, Ticket, left_of, watcher
@@ -34,9 +34,19 @@ from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from ._eventloop import DefaultEventLoop, EventLoop
     from .futures import TCP as FuturesTCP
 
-__all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
+__all__ = [
+    "TCP",
+    "BlockStream",
+    "ConnectionEOFError",
+    "ConnectionTimeoutError",
+    "DefaultEventLoop",
+    "EventLoop",
+    "LineStream",
+    "socket_for_url",
+]
 
 T = TypeVar("T")
 
@@ -60,12 +70,8 @@ class _Done:
 _DONE: Any = _Done()
 
 
-class Link(BaseLink):
+class Link(SocketLink):
     """A link whose bytes are received by the thread that waits for them."""
-
-    def __init__(self, core: Core, sock: socket.socket) -> None:
-        super().__init__(core, sock)
-        self._caretaking = threading.Lock()
 
     def more(self, deadline: float | None) -> Any:
         if not self.poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
@@ -83,25 +89,6 @@ class Link(BaseLink):
                 sent = self.send(rest)
                 self.sent = self.sent or sent > 0
                 rest = rest[sent:]
-
-    def hang_up(self) -> None:
-        self.clear_the_way()
-        try:
-            self.sock.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait for this socket
-        except OSError:
-            pass
-        self.release()
-
-    def retire(self) -> None:
-        self.dropped = True
-        self.release()
-
-    def release(self) -> None:
-        """Close the descriptor, unless a call is under way: when that one uses it, it could be another file's."""
-        with self._caretaking:
-            if all(ticket is None or ticket.over for ticket in (self.reader, self.writer)):
-                self.drain()
-                self.sock.close()
 
 
 class Threaded(Core):
@@ -443,3 +430,12 @@ def socket_for_url(url: str, *args: Any, **options: Any) -> Any:
         ValueError: another scheme, no host, no port
     """
     return TCP(*address_of_url(url), *args, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """``EventLoop`` and ``DefaultEventLoop`` bring asyncio with them: only for those who ask."""
+    if name in ("DefaultEventLoop", "EventLoop"):
+        from . import _eventloop
+
+        return getattr(_eventloop, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conformance import Conformance
 from tests.flavours import FLAVOURS, Flavour
+from tests.peers import Names, Peer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,3 +39,26 @@ def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
     """Each flavour in turn."""
     with request.param() as flavour:
         yield flavour
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Have the garbage collected before the next test."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    """A peer that is a bare socket."""
+    with Peer() as peer:
+        yield peer
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    """Host names that the test makes up."""
+    names = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
+    yield names
+    names.answering.set()

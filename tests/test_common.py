@@ -14,6 +14,7 @@ import sockio
 import sockio.aio
 import sockio.futures
 import sockio.sio
+import sockio.trio
 from sockio.common import (
     DFT_KEEP_ALIVE,
     IPTOS_LOWDELAY,
@@ -250,6 +251,7 @@ def test_a_wrong_url_says_what_is_wrong(url: str, message: str) -> None:
         ("futures", sockio.futures.TCP),
         ("sync", sockio.sio.TCP),
         ("syncio", sockio.sio.TCP),
+        ("trio", sockio.trio.TCP),
     ],
 )
 def test_socket_for_url_makes_the_object_of_a_flavour(concurrency: str | None, kind: type) -> None:

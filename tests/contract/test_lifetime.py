@@ -564,13 +564,6 @@ def torn(test: Callable[..., None]) -> Callable[..., None]:
     return marked
 
 
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """Have the garbage collected before the next test."""
-    yield
-    gc.collect()
-
-
 class Interrupter:
     """Raises ``KeyboardInterrupt`` at the n-th point of this thread's way through sockio where a signal can strike.
 
@@ -600,7 +593,7 @@ class Interrupter:
         def step(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal called
             if called and (
-                (event == "return" and not dis.opname[code.co_code[frame.f_lasti]].startswith("YIELD"))
+                (event == "return" and not dis.opname[code.co_code[frame.f_lasti]].startswith("YIELD"))  # it suspends
                 or (event == "line" and not does_nothing(code, frame.f_lineno, frame.f_lasti))
             ):
                 self._count(frame, event)

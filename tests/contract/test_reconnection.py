@@ -608,6 +608,25 @@ def test_what_cannot_heal_is_not_retried(
     assert len(names.lookups) <= 1
 
 
+@clause("R5", "T2")
+def test_a_resolver_that_answers_late_disturbs_no_later_attempt(
+    flavour: Flavour, instrument: Instrument, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names["dmm.test"] = [(instrument.host, instrument.port)]
+
+    def answer(host: str, *args: Any, **options: Any) -> Any:
+        answers = names.getaddrinfo(host, *args, **options)
+        if host == "dmm.test":  # the first lookup answers during the second, which goes on until there is a third
+            awaited = 2 if len(names.lookups) == 1 else 3
+            eventually(lambda: len(names.lookups) >= awaited)
+        return answers
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    retry = Retry(attempts=None, delay=0.001, factor=1)
+    sock = flavour.tcp("dmm.test", instrument.port, connection_timeout=0.2, retry=retry)
+    assert sock.write_readline(ECHO, timeout=GENEROUS) == b"a,1\n"
+
+
 # -- R6
 
 

@@ -17,7 +17,6 @@ class Aio(AsyncFlavour):
     """``sockio.aio``, on an event loop in a thread."""
 
     name = variant = "aio"
-    cancels = cancels_steps = True
     module = sockio.aio
 
     def new_loop(self) -> asyncio.AbstractEventLoop:

@@ -208,6 +208,8 @@ class Flavour:
 class AsyncFlavour(Flavour):
     """A flavour whose calls are awaited."""
 
+    cancels = cancels_steps = True
+
     def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
         async def run(*args: Any) -> Any:
             return await play_async(function, *args)

@@ -18,7 +18,6 @@ class Trio(AsyncFlavour):
     """``sockio.trio``, in a ``trio.run`` on a thread."""
 
     name = variant = "trio"
-    cancels = cancels_steps = True
     cancelled = trio.Cancelled
     module = sockio.trio
     _token: trio.lowlevel.TrioToken

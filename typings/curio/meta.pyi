@@ -1,0 +1,3 @@
+import threading
+
+_locals: threading.local
