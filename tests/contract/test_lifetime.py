@@ -33,20 +33,13 @@ from simulator import Delay, Instrument
 from sockio.common import ConnectionTimeoutError
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, FLAVOURS, Flavour, Script, eventually
-from tests.flavours.futures import Resolved
+from tests.flavours.futures import blocking
 
 SOCKIO = str(Path(sockio.__file__).parent)
 ROOT = Path(SOCKIO).parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 AIO = [flavour for flavour in FLAVOURS if flavour.name == "aio"]
-blocking = pytest.mark.parametrize(
-    "tcp",
-    [
-        pytest.param(sockio.sio.TCP, id="sio", marks=flavours("sio")),
-        pytest.param(Resolved, id="futures", marks=flavours("futures")),
-    ],
-)
 
 
 def python(program: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
