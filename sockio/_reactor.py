@@ -66,6 +66,10 @@ class Selecting:
         return [(sock.fileno(), 0) for sock in ready]
 
 
+#: What tells when an armed socket is ready; epoll can be told while it is asked.
+new_poller: Callable[[], Any] = getattr(select, "epoll", Selecting)
+
+
 class Pause:
     """What a coroutine yields: it goes on when one of the sockets is ready, at ``end()``, or at the deadline.
 
@@ -100,7 +104,8 @@ class Reactor:
     """Waits for the pauses of all calls, and steps those that can go on."""
 
     def __init__(self) -> None:
-        self._poller: Any = select.epoll() if hasattr(select, "epoll") else Selecting()
+        self._poller = new_poller()
+        self._live = not isinstance(self._poller, Selecting)
         self._rope, self._clapper = socket.socketpair()
         self._rope.setblocking(False)
         self._alarm = self._clapper.fileno()
@@ -120,8 +125,10 @@ class Reactor:
 
     def add(self, pause: Pause, call: Call[Any]) -> None:
         """Step the call when its pause is over."""
-        pause.call = call
         with self._adding:
+            # Ctrl-C can't strike in between: the call knows a pause exactly if it was added.
+            call.pause = pause
+            pause.call = call
             self._pauses.add(pause)
             for sock in pause.socks:
                 self._arm(sock, pause)
@@ -130,7 +137,7 @@ class Reactor:
                 self._until = pause.deadline
         if pause.over:
             self.hurry(pause)
-        elif early or not _ONCE:
+        elif early or not self._live:
             self._wake()
 
     def hurry(self, pause: Pause) -> None:
@@ -232,23 +239,23 @@ class Call(Future[T]):
         self._coroutine = coroutine
         self._context = copy_context()
         self._callbacks = callbacks
-        self._pause: Pause | None = None
+        self.pause: Any = None
 
     def start(self) -> None:
         """Do the first step, in this thread. If Ctrl-C tears it, nothing is left under way."""
         try:
-            self._pause = pause = self._context.run(self._coroutine.send, None)
+            pause = self._context.run(self._coroutine.send, None)
             pause.reactor.add(pause, self)
         except StopIteration as stop:
             self.set_result(stop.value)
         except Exception as exc:
             self.set_exception(exc)
         except BaseException:
-            if self._pause is None:
+            if self.pause is None:
                 self._coroutine.close()
-            else:  # the reactor may have it
+            else:
                 self.cancel()
-                self._pause.end()
+                self.pause.end()
             raise
 
     def step(self, in_time: bool) -> None:
@@ -257,9 +264,9 @@ class Call(Future[T]):
             coroutine = self._coroutine
             try:
                 if self.cancelled():
-                    self._pause = pause = self._context.run(coroutine.throw, Cancelled())
+                    pause = self._context.run(coroutine.throw, Cancelled())
                 else:
-                    self._pause = pause = self._context.run(coroutine.send, in_time)
+                    pause = self._context.run(coroutine.send, in_time)
             except StopIteration as stop:
                 finish = partial(self.set_result, stop.value)
             except BaseException as exc:
@@ -279,8 +286,7 @@ class Call(Future[T]):
         """
         if not super().cancel():
             return False
-        if self._pause is not None:
-            self._pause.end()
+        self.pause.end()
         return True
 
     def result(self, timeout: float | None = None) -> T:
@@ -322,7 +328,7 @@ class Call(Future[T]):
         super().add_done_callback(partial(self._call_back, fn))
 
     def _call_back(self, fn: Callable[[Future[T]], object], _: Future[T]) -> None:
-        if self._pause is not None and self._pause.reactor.is_here():
+        if self.pause is not None and self.pause.reactor.is_here():
             self._callbacks.start(copy_context(), fn, self)
         else:
             fn(self)

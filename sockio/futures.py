@@ -48,7 +48,7 @@ class Link(sio.Link):
     @coroutine
     def more(self, deadline: float | None) -> Generator[Pause, bool, None]:
         in_time = yield Pause(self._reactor, deadline, self._alone, IN)
-        if not self.receive() and not in_time and not self.drained:
+        if not self.receive() and not in_time and (self.dropped or not self.drained):
             raise Expired
 
     async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
@@ -160,7 +160,7 @@ class _Calls:
     @_starts(AsyncTCP.write_readblock)
     def write_readblock(self) -> None: ...
 
-    _before_call = AsyncTCP._before_call
+    _before_call = None
     _call = AsyncTCP._call
     _request = AsyncTCP._request
     _ticketed_open = AsyncTCP._ticketed_open

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import sockio
 import sockio.aio
+import sockio.futures
 import sockio.sio
 import sockio.trio
 from sockio.common import (
@@ -247,6 +248,7 @@ def test_a_wrong_url_says_what_is_wrong(url: str, message: str) -> None:
         (None, sockio.aio.TCP),
         ("async", sockio.aio.TCP),
         ("asyncio", sockio.aio.TCP),
+        ("futures", sockio.futures.TCP),
         ("sync", sockio.sio.TCP),
         ("syncio", sockio.sio.TCP),
         ("trio", sockio.trio.TCP),

@@ -19,6 +19,7 @@ from sockio.common import ConnectionEOFError, ConnectionLostError, ConnectionTim
 from tests.calls import callers
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, FLAVOURS, Flavour, Script, Sock, eventually
+from tests.flavours.futures import blocking
 
 AIO = [flavour for flavour in FLAVOURS if flavour.name == "aio"]
 
@@ -524,7 +525,7 @@ def kinds() -> list[Any]:
         ("function that returns a future", lambda noted: noted.future),
         ("function that returns an awaitable", lambda noted: noted.awaitable),
     ]
-    all_kinds = [(name, make, module) for name, make in plain for module in ("sio", "aio")]
+    all_kinds = [(name, make, module) for name, make in plain for module in ("sio", "futures", "aio")]
     all_kinds += [(name, make, "aio") for name, make in awaited]
     return [
         pytest.param(make, module, id=f"{module}-{name}", marks=flavours(module)) for name, make, module in all_kinds
@@ -579,16 +580,18 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 @clause("E4", "E3")
-@flavours("sio")
-def test_a_callback_that_blocks_harms_neither_its_object_nor_another(instrument: Instrument) -> None:
+@blocking
+def test_a_callback_that_blocks_harms_neither_its_object_nor_another(
+    tcp: type[sockio.sio.TCP], instrument: Instrument
+) -> None:
     over, started, told = threading.Event(), threading.Event(), threading.Event()
 
     def block(*_: object) -> None:
         started.set()
         over.wait(BOUND)
 
-    sock = sockio.sio.TCP(instrument.host, instrument.port, on_connection_lost=block, on_eof_received=block)
-    other = sockio.sio.TCP(instrument.host, instrument.port, on_connection_lost=lambda *_: told.set())
+    sock = tcp(instrument.host, instrument.port, on_connection_lost=block, on_eof_received=block)
+    other = tcp(instrument.host, instrument.port, on_connection_lost=lambda *_: told.set())
     try:
         with sock, other:
             instrument.drop()

@@ -592,7 +592,8 @@ class Interrupter:
     """Raises ``KeyboardInterrupt`` at the n-th point of this thread's way through sockio where a signal can strike.
 
     Since Python 3.10 those are where a function begins and after a call: so, the beginning of a line after one with a
-    call, but for a bare ``try:`` (which does nothing) and the way out of a ``with``; and the end of a function.
+    call, but for a bare ``try:`` (which does nothing) and the way out of a ``with``; and the end of a function (not
+    where a coroutine only pauses).
     """
 
     def __init__(self, strikes_at: int) -> None:
@@ -841,6 +842,39 @@ def test_interrupts_of_python_27_leave_the_object_usable_and_hold_up_no_thread(i
         os.write(1, b"done\\n")
     """
     assert outcome(python(program, instrument.port, interpreter=PYTHON27 or "")) == "done\n"
+
+
+@clause("F5", "A2")
+@in_programs
+def test_an_interrupt_of_busy_calls_leaves_the_object_usable(
+    instrument: Instrument, tcp: type[Any], interpreter: str
+) -> None:
+    program = f"""
+        import os, random, signal, sys, threading
+        {imported(tcp)}
+        seed = random.randrange(2**32)
+        chance = random.Random(seed)
+        sock = TCP("127.0.0.1", int(sys.argv[1]), timeout=60)
+        calls = 0
+        for number in range(200):
+            timer = threading.Timer(chance.uniform(0.001, 0.01), os.kill, (os.getpid(), signal.SIGINT))
+            timer.daemon = True
+            timer.start()
+            try:
+                while True:
+                    calls += 1
+                    reply = sock.write_readline(b"ECHO? %d\\n" % calls)
+                    assert reply.startswith(b"%d," % calls), (seed, calls, reply)
+            except KeyboardInterrupt:
+                pass
+            timer.join()
+        sock.close()
+        os.write(1, b"usable\\n")
+    """
+    # Python mentions what was torn before it was begun.
+    with python(program, instrument.port, interpreter=interpreter) as process:
+        output, complaints = process.communicate(timeout=BOUND)
+    assert (process.returncode, output) == (0, "usable\n"), complaints
 
 
 # F6

@@ -10,7 +10,11 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
+import pytest
+
 import sockio.futures
+import sockio.sio
+from tests.clauses import flavours
 from tests.flavours.facade import BOUND, Running
 from tests.flavours.sio import Sio
 
@@ -80,6 +84,16 @@ class Resolved(sockio.futures.TCP):
     for _name in dir(sockio.futures.TCP):
         if inspect.iscoroutinefunction(inspect.unwrap(getattr(sockio.futures.TCP, _name))) and _name[0] != "_":
             locals()[_name] = resolved(_name)
+
+
+#: For tests that do the same with either class.
+blocking = pytest.mark.parametrize(
+    "tcp",
+    [
+        pytest.param(sockio.sio.TCP, id="sio", marks=flavours("sio")),
+        pytest.param(Resolved, id="futures", marks=flavours("futures")),
+    ],
+)
 
 
 def play(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
