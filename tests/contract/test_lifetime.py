@@ -845,10 +845,8 @@ def test_interrupts_of_python_27_leave_the_object_usable_and_hold_up_no_thread(i
 
 
 @clause("F5", "A2")
-@in_programs
-def test_an_interrupt_of_busy_calls_leaves_the_object_usable(
-    instrument: Instrument, tcp: type[Any], interpreter: str
-) -> None:
+@blocking  # Python 2.7: above
+def test_an_interrupt_of_busy_calls_leaves_the_object_usable(instrument: Instrument, tcp: type[Any]) -> None:
     program = f"""
         import os, random, signal, sys, threading
         {imported(tcp)}
@@ -872,7 +870,7 @@ def test_an_interrupt_of_busy_calls_leaves_the_object_usable(
         os.write(1, b"usable\\n")
     """
     # Python mentions what was torn before it was begun.
-    with python(program, instrument.port, interpreter=interpreter) as process:
+    with python(program, instrument.port) as process:
         output, complaints = process.communicate(timeout=BOUND)
     assert (process.returncode, output) == (0, "usable\n"), complaints
 
@@ -980,9 +978,13 @@ def check_exit(instrument: Instrument, program: str, where: str, interpreter: st
     assert [process.stdout.readline() for _ in range(ready)] == ready * ["ready\n"]
     if where in ("reading", "turn"):
         instrument.ledger.wait(lambda ledger: ledger.commands, BOUND)
+    if interpreter == PYTHON27:
+        time.sleep(0.05)  # pending means asleep: 2.7 may crash as it exits while a daemon thread is awake, anybody's
     process.stdin.write("\n")
     process.stdin.flush()
     with process:
         _, complaints = process.communicate(timeout=BOUND)
     assert process.returncode == 0, complaints
-    assert "Traceback" not in complaints, complaints
+    # Python 2.7 says so of any daemon thread that is awake at that moment.
+    awake = complaints.count("(most likely raised during interpreter shutdown)") if interpreter == PYTHON27 else 0
+    assert complaints.count("Traceback") == awake, complaints
