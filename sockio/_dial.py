@@ -48,23 +48,17 @@ def lookup(host: str, port: int, flags: int = 0) -> list[Address]:
 
 
 async def resolve(
-    find: Callable[..., list[Address]],
-    host: str,
-    port: int,
-    bell: Bell,
-    deadline: float | None,
-    check: Callable[[], None],
-) -> list[Address]:
-    """Return the addresses of a host. Others may ring the bell, too: ``check`` raises if that means to give up.
+    find: Callable[..., list[Address]], host: str, port: int, bell: Bell, deadline: float | None
+) -> list[Address] | None:
+    """Return the addresses of a host name; ``None`` if somebody else rang the bell first.
+
+    Args:
+        bell: for this alone, as a resolver that is late rings, too
 
     Raises:
         Expired: the deadline passed first
         socket.gaierror: there are none
     """
-    try:
-        return find(host, port, socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        pass  # a name
     answers: list[list[Address] | BaseException] = []
 
     def ask() -> None:
@@ -75,10 +69,10 @@ async def resolve(
         bell.ring_from_thread()
 
     threading.Thread(target=ask, name=f"sockio resolves {host}", daemon=True).start()
-    while not answers:
-        if not await bell.wait(deadline):
-            raise Expired
-        check()
+    if not await bell.wait(deadline):
+        raise Expired
+    if not answers:
+        return None
     if isinstance(answers[0], BaseException):
         raise answers[0]
     return answers[0]
