@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +19,14 @@ from sockio._core import Core
 from sockio._dial import Race
 from sockio._rules import UNSET
 from sockio.common import ConnectionTimeoutError, LinkError, Retry
-from tests.flavours import BOUND, Flavour, eventually
+from tests.flavours import BOUND, FLAVOURS, Flavour, eventually
+
+
+@pytest.fixture(params=[each for each in FLAVOURS if each.name != "py2"], ids=lambda each: each.variant)
+def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
+    """Each flavour that is made of the core."""
+    with request.param() as flavour:
+        yield flavour
 
 
 class Over:
