@@ -121,26 +121,26 @@ class Base(ABC):
             if limit is not None:
                 seconds(limit, name)
         self.host = host
-        self.port = checked_port(port)
-        self.eol = checked_separator(eol)
+        self.port: int = checked_port(port)
+        self.eol: bytes = checked_separator(eol)
         self.auto_reconnect = auto_reconnect
         self.on_connection_made = on_connection_made
         self.on_connection_lost = on_connection_lost
         self.on_eof_received = on_eof_received
-        self.buffer_size = checked_size(buffer_size, "buffer_size", 1)
+        self.buffer_size: int = checked_size(buffer_size, "buffer_size", 1)
         self.no_delay = no_delay
         self.tos = tos
         self.connection_timeout = connection_timeout
         self.timeout = timeout
         self.keep_alive = keep_alive
-        self.retry = retry or Retry()
+        self.retry: Retry = retry or Retry()
         self.stale_input = stale_input
         self.connection_counter: int = 0
         self.waits: int = 0  # for bytes, in all calls: a stream tells from it whether the others had their turn
         keep_alive_options(keep_alive)
         self._new_link: Link | None = None
         self._closings = 0
-        self.queues = Queues()
+        self.queues: Queues = Queues()
         self._bells: list[Bell] = []
         self._scopes: list[Scope] = []
         self._log = log.getChild(f"TCP({host}:{port})")
@@ -189,7 +189,10 @@ class Base(ABC):
         link = self._visible_link()
         return link is not None and not link.notice()
 
-    is_open = property(connected)
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a link whose end this host has not received: ``connected()``."""
+        return self.connected()
 
     def at_eof(self) -> bool:
         """Whether the link has ended and nothing of what it brought is left to read."""

@@ -39,6 +39,8 @@ QUIET = 0.05
 class Core(Connector):
     """A TCP object, but for the flavour's way of waiting."""
 
+    waits: int
+
     # The rules of a call.
 
     def _deadline(self, timeout: Timeout) -> float | None:

@@ -42,7 +42,7 @@ DEFAULT_LIMIT = 2**20
 #: Keep-alive unless told otherwise: probes after 60 s of silence, a dead link noticed 30 s later.
 DFT_KEEP_ALIVE = {"active": 1, "idle": 60, "retry": 3, "interval": 10}
 
-log = logging.getLogger("sockio")
+log = logging.getLogger("sockio")  # type: logging.Logger
 
 if sys.version_info >= (3, 11):
     _TimeoutBase = TimeoutError
