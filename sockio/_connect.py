@@ -22,6 +22,8 @@ from .common import (
 class Connector(Base):
     """Makes links: one at a time, each greeted before anybody may use it."""
 
+    connection_counter: int
+
     async def _healthy_link(self, ticket: Any, sends: bool, deadline: float | None, closings: int) -> Link:
         """Return the link, connecting if there is none; one that has ended serves a plain read once more (A8)."""
         link = self._link

@@ -6,7 +6,6 @@ The waiting, also for the race between the addresses (``_race``), is a ``Bell``'
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 
