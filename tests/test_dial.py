@@ -208,7 +208,7 @@ def bell() -> Iterator[Bell]:
     bell.close()
 
 
-def test_an_address_is_resolved_without_a_thread(instrument: Instrument) -> None:
+def test_an_address_is_resolved_without_a_thread(instrument: Instrument, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[threading.Thread] = []
 
     def find(host: str, port: int, flags: int = 0) -> list[Address]:
@@ -216,7 +216,7 @@ def test_an_address_is_resolved_without_a_thread(instrument: Instrument) -> None
         return lookup(host, port, flags)
 
     tcp = TCP(instrument.host, instrument.port)
-    tcp._lookup = find
+    monkeypatch.setattr(tcp, "_lookup", find)
     with tcp:
         pass
     assert threads == [threading.current_thread()]
