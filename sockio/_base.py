@@ -122,7 +122,7 @@ class Base(ABC):
         check_settings(self, (on_connection_made, on_connection_lost, on_eof_received))
         self._new_link: Link | None = None
         self._closings = 0
-        self.queues = Queues()
+        self.queues: Queues = Queues()
         self._bells: list[Bell] = []
         self._scopes: list[Scope] = []
         self._log = log.getChild(f"TCP({host}:{port})")
@@ -171,7 +171,10 @@ class Base(ABC):
         link = self._visible_link()
         return link is not None and not link.notice()
 
-    is_open = property(connected)
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a link whose end this host has not received: ``connected()``."""
+        return self.connected()
 
     def at_eof(self) -> bool:
         """Whether the link has ended and nothing of what it brought is left to read."""

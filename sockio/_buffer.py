@@ -52,8 +52,8 @@ class Buffer:
     )
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.large = LARGE
+        self.limit: int = limit
+        self.large: int = LARGE
         self.data: bytes | bytearray = b""
         self.lines: deque[bytes] | None = None
         self.target: memoryview | None = None

@@ -44,6 +44,8 @@ _INFINITE = math.inf
 class Core(Connector):
     """A TCP object, but for the flavour's way of waiting."""
 
+    waits: int
+
     # The rules of a call.
 
     def _deadline(self, timeout: Timeout) -> float | None:

@@ -6,7 +6,6 @@ The waiting, also for the race between the addresses (``_race``), is a ``Bell``'
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 
@@ -27,23 +26,17 @@ def earliest(*deadlines: float | None) -> float | None:
 
 
 async def resolve(
-    find: Callable[..., list[Address]],
-    host: str,
-    port: int,
-    bell: Bell,
-    deadline: float | None,
-    check: Callable[[], None],
-) -> list[Address]:
-    """Return the addresses of a host. Others may ring the bell, too: ``check`` raises if that means to give up.
+    find: Callable[..., list[Address]], host: str, port: int, bell: Bell, deadline: float | None
+) -> list[Address] | None:
+    """Return the addresses of a host name; ``None`` if somebody else rang the bell first.
+
+    Args:
+        bell: for this alone, as a resolver that is late rings, too
 
     Raises:
         Expired: the deadline passed first
         socket.gaierror: there are none
     """
-    try:
-        return find(host, port, socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        pass  # a name
     answers: list[list[Address] | BaseException] = []
 
     def ask() -> None:
@@ -54,10 +47,10 @@ async def resolve(
         bell.ring_from_thread()
 
     threading.Thread(target=ask, name=f"sockio resolves {host}", daemon=True).start()
-    while not answers:
-        if not await bell.wait(deadline):
-            raise Expired
-        check()
+    if not await bell.wait(deadline):
+        raise Expired
+    if not answers:
+        return None
     if isinstance(answers[0], BaseException):
         raise answers[0]
     return answers[0]

@@ -51,23 +51,29 @@ class Link(ABC):
     """
 
     world: object = None
-    paused = False
+    paused: bool = False
 
     def __init__(self, core: Base, sock: socket.socket) -> None:
-        self.core = weakref.ref(core)
+        self.core: weakref.ref[Base] = weakref.ref(core)
         self.sock = sock
-        self.buffer = Buffer(core.buffer_size)
-        self.traced = False
+        self.buffer: Buffer = Buffer(core.buffer_size)
+        self.traced: bool = False
         self._ask = SMALL
-        self.arrived = self.buffer.feed
+        self.arrived: Callable[[bytes], None] = self.buffer.feed
         self.send: Callable[[bytes | memoryview], int] = sock.send
         self.reader: Any = None
         self.writer: Any = None
-        self.poller = poller_of(sock)
-        self.writing = self.receiving = self.sent = False
-        self.ended = self.drained = self.closed = self.dropped = self.void = False
+        self.poller: Any = poller_of(sock)
+        self.idle: bool = False
+        self.writing: bool = False
+        self.receiving: bool = False
+        self.sent: bool = False
+        self.ended: bool = False
+        self.drained: bool = False
+        self.closed: bool = False
+        self.dropped: bool = False
+        self.void: bool = False
         self.cause: BaseException | None = None
-        self.idle = False
         self._reports = ["once"]
         if wire_log.isEnabledFor(WIRE):
             self._trace(f"{core.host}:{core.port}")

@@ -59,8 +59,8 @@ QUIET = 0.05
 #: Log level of the wire trace, below DEBUG: ``logging.getLogger("sockio.wire").setLevel(WIRE)`` switches it on.
 WIRE = 5
 
-log = logging.getLogger("sockio")
-wire_log = log.getChild("wire")
+log = logging.getLogger("sockio")  # type: logging.Logger
+wire_log = log.getChild("wire")  # type: logging.Logger
 
 if sys.version_info >= (3, 11):
     _TimeoutBase = TimeoutError

@@ -18,7 +18,7 @@ from contextvars import copy_context
 from functools import update_wrapper
 from socket import socket
 from types import coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from . import sio
 from ._async import AsyncTCP
@@ -103,7 +103,7 @@ class Hint(Bell):
 
 
 class Ticket(BaseTicket):
-    bell_class = Hint
+    bell_class: ClassVar[type[BaseBell]] = Hint
 
 
 def _started(tcp: Any, coroutine: Coroutine[Any, Any, T]) -> Call[T]:

@@ -73,6 +73,8 @@ _DONE: Any = _Done()
 class Link(SocketLink):
     """A link whose bytes are received by the thread that waits for them."""
 
+    sent: bool
+
     def more(self, deadline: float | None) -> Any:
         if not self.poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
             raise Expired
