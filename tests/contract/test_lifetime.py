@@ -857,8 +857,8 @@ def test_an_interrupt_of_busy_calls_leaves_the_object_usable(instrument: Instrum
         for number in range(200):
             timer = threading.Timer(chance.uniform(0.001, 0.01), os.kill, (os.getpid(), signal.SIGINT))
             timer.daemon = True
-            timer.start()
             try:
+                timer.start()
                 while True:
                     calls += 1
                     reply = sock.write_readline(b"ECHO? %d\\n" % calls)
