@@ -188,7 +188,7 @@ class TCP(object):
         self.retry = retry  # type: _t.Any  # completed below
         self.stale_input = stale_input
         check_settings(self, (on_connection_made,))
-        self.connection_counter = 0
+        self.connection_counter = 0  # type: int
         self._log = log.getChild("TCP({}:{})".format(host, port))
         self._closings = 0
         self._begin_anew()
@@ -237,7 +237,7 @@ class TCP(object):
         link = self._visible_link()
         return link is not None and not link.notice()
 
-    is_open = property(connected)
+    is_open = property(connected)  # type: property
 
     def at_eof(self):
         # type: () -> bool
@@ -1128,13 +1128,20 @@ class _Link(object):
     def __init__(self, sock, buffer_size, logger, peer):
         # type: (socket.socket, int, _t.Any, str) -> None
         self.sock = sock
-        self.buffer = _Buffer(buffer_size)
-        self.send = sock.send
-        self.recv = sock.recv
-        self.poller = poller_of(sock)
+        self.buffer = _Buffer(buffer_size)  # type: _Buffer
+        self.send = sock.send  # type: _t.Callable[..., int]
+        self.recv = sock.recv  # type: _t.Callable[..., bytes]
+        self.poller = poller_of(sock)  # type: _t.Any
         self.user = None  # type: _t.Optional[_Ticket]
-        self.idle = self.writing = self.receiving = self.sent = False
-        self.ended = self.drained = self.closed = self.dropped = self.void = False
+        self.idle = False  # type: bool
+        self.writing = False  # type: bool
+        self.receiving = False  # type: bool
+        self.sent = False  # type: bool
+        self.ended = False  # type: bool
+        self.drained = False  # type: bool
+        self.closed = False  # type: bool
+        self.dropped = False  # type: bool
+        self.void = False  # type: bool
         self.cause = None  # type: _t.Optional[BaseException]
         self._log = logger
         self._ask = SMALL
@@ -1332,8 +1339,8 @@ class _Link(object):
             wire_log.log(WIRE, "%s >> %r", peer, chunk)
             return chunk
 
-        self.send = traced_send  # type: ignore[assignment]
-        self.recv = traced_recv  # type: ignore[assignment]
+        self.send = traced_send
+        self.recv = traced_recv
 
 
 def _closed(*_):
