@@ -46,9 +46,16 @@ def send_in_pieces(other_end: socket.socket, sock: Sock, *pieces: bytes) -> None
     other_end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     link = sock.raw._link
     pending = sock.flavour.imported("sockio.common").pending
+
+    def was_read() -> bool:
+        try:
+            return link.ended or not pending(link.sock)
+        except OSError:
+            return True  # closed since it was asked whether it has ended
+
     for piece in pieces:
         other_end.sendall(piece)
-        eventually(lambda: link.ended or not pending(link.sock))
+        eventually(was_read)
 
 
 def received(sock: socket.socket, size: int) -> bytes:
