@@ -276,3 +276,10 @@ def test_a_ring_by_somebody_else_ends_the_wait(bell: Bell) -> None:
     eventually(lambda: finder.thread is not None)
     assert finder.thread is not None
     finder.thread.join(BOUND)
+
+
+def test_an_address_that_the_system_refuses_at_once_is_an_error() -> None:
+    race = Race([(socket.AF_INET, ("255.255.255.255", 1))], lambda _: None)
+    with pytest.raises(OSError, match=r"255\.255\.255\.255"):
+        race.step(0.0)
+    assert race.connecting == []
