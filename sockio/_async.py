@@ -211,7 +211,8 @@ class AsyncTCP(Core):
             LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
             OSError: no connection
         """
-        return await self._request("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
+        request = self._request if n else self._call  # nothing to wait for
+        return await request("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
 
     async def write_readline(
         self,
@@ -269,7 +270,8 @@ class AsyncTCP(Core):
             OSError: no connection
         """
         wanted = checked_size(n), self._eol(eol)
-        return await self._request(  # type: ignore[no-any-return]
+        request = self._request if n else self._call  # nothing to wait for
+        return await request(  # type: ignore[no-any-return]
             "write_readlines",
             payload(data),
             Buffer.take_lines,
@@ -304,7 +306,8 @@ class AsyncTCP(Core):
         """
         lines = listed(lines)
         wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
-        return await self._request(  # type: ignore[no-any-return]
+        request = self._request if wanted[0] else self._call  # nothing to wait for
+        return await request(  # type: ignore[no-any-return]
             "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
         )
 

@@ -329,7 +329,8 @@ class TCP(Threaded):
             LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
             OSError: no connection
         """
-        return self._request("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
+        request = self._request if n else self._call  # nothing to wait for
+        return request("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
 
     def write_readline(
         self,
@@ -387,7 +388,8 @@ class TCP(Threaded):
             OSError: no connection
         """
         wanted = checked_size(n), self._eol(eol)
-        return self._request(  # type: ignore[no-any-return]
+        request = self._request if n else self._call  # nothing to wait for
+        return request(  # type: ignore[no-any-return]
             "write_readlines",
             payload(data),
             Buffer.take_lines,
@@ -422,7 +424,8 @@ class TCP(Threaded):
         """
         lines = listed(lines)
         wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
-        return self._request(  # type: ignore[no-any-return]
+        request = self._request if wanted[0] else self._call  # nothing to wait for
+        return request(  # type: ignore[no-any-return]
             "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
         )
 

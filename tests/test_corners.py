@@ -378,3 +378,13 @@ def test_a_pause_that_begins_after_close_ends_at_once() -> None:
     tcp = sockio.py2.TCP("127.0.0.1", 1)
     with pytest.raises(ConnectionClosedError):
         tcp._sleep(BOUND, None, tcp._closings - 1)
+
+
+def test_a_request_for_no_reply_waits_for_none(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    for _ in range(2):
+        assert sock.write_readlines(b"*CLS\n", 0, timeout=BOUND) == []
+        assert sock.writelines_readlines([b"*CLS\n"], 0, timeout=BOUND) == []
+        assert sock.write_read(b"*CLS\n", 0, timeout=BOUND) == b""
+    assert sock.write_readline(b"ECHO? a\n", timeout=BOUND) == b"a,1\n"
+    assert instrument.ledger.count(b"*CLS") == 6
