@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the conformance table."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background job: Ctrl-C couldn't be tested
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(Conformance(config), "sockio-conformance")
 
 
