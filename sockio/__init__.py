@@ -21,6 +21,7 @@ _FLAVOURS = {
     "syncio": "sio",
     "curio": "curio",
     "trio": "trio",
+    "py2": "py2",
 }
 
 
@@ -32,7 +33,7 @@ def socket_for_url(url, *args, **kwargs):
         url: ``tcp://host:port``
         *args: further arguments of the flavour's ``TCP``
         **kwargs: likewise; and ``concurrency``, which flavour: ``async`` (default) or ``asyncio``, ``sync`` or
-            ``syncio``, ``futures``, ``trio``, ``curio``
+            ``syncio``, ``futures``, ``trio``, ``curio``, ``py2``
 
     Raises:
         ValueError: unknown concurrency, another scheme than ``tcp``, or a URL without host or port

@@ -20,7 +20,6 @@ from typing import Any, ClassVar, TypedDict
 
 from ._dial import lookup
 from ._link import Link
-from ._rules import checked_separator, checked_size, seconds
 from ._turns import Bell, CurrentScope, Queues, Scope, current_scope
 from .common import (
     DEFAULT_LIMIT,
@@ -29,8 +28,7 @@ from .common import (
     ConnectionClosedError,
     ConnectionEOFError,
     Retry,
-    checked_port,
-    keep_alive_options,
+    check_settings,
     log,
 )
 
@@ -104,43 +102,27 @@ class Base(ABC):
         Raises:
             TypeError, ValueError: an argument of a wrong type or value
         """
-        if not isinstance(host, str):
-            raise TypeError(f"host must be a name or an address, not {host!r}")
-        if not host:
-            raise ValueError("host must not be empty")
-        if retry is not None and not isinstance(retry, Retry):
-            raise TypeError(f"retry must be a sockio.common.Retry, not {retry!r}")
-        if stale_input not in ("discard", "keep"):
-            raise ValueError(f"stale_input must be 'discard' or 'keep', not {stale_input!r}")
-        for callback in (on_connection_made, on_connection_lost, on_eof_received):
-            if callback is not None and not callable(callback):
-                raise TypeError(f"a connection event callback must be callable, not {callback!r}")
-        if tos is not None and checked_size(tos, "tos") > 255:
-            raise ValueError(f"tos must be at most 255, not {tos}")
-        for limit, name in ((timeout, "timeout"), (connection_timeout, "connection_timeout")):
-            if limit is not None:
-                seconds(limit, name)
         self.host = host
-        self.port = checked_port(port)
-        self.eol = checked_separator(eol)
+        self.port = port
+        self.eol = eol
         self.auto_reconnect = auto_reconnect
         self.on_connection_made = on_connection_made
         self.on_connection_lost = on_connection_lost
         self.on_eof_received = on_eof_received
-        self.buffer_size = checked_size(buffer_size, "buffer_size", 1)
+        self.buffer_size = buffer_size
         self.no_delay = no_delay
         self.tos = tos
         self.connection_timeout = connection_timeout
         self.timeout = timeout
         self.keep_alive = keep_alive
-        self.retry = retry or Retry()
+        self.retry: Retry = retry  # type: ignore[assignment]  # completed below
         self.stale_input = stale_input
         self.connection_counter: int = 0
         self.waits: int = 0  # for bytes, in all calls: a stream tells from it whether the others had their turn
-        keep_alive_options(keep_alive)
+        check_settings(self, (on_connection_made, on_connection_lost, on_eof_received))
         self._new_link: Link | None = None
         self._closings = 0
-        self.queues = Queues()
+        self.queues: Queues = Queues()
         self._bells: list[Bell] = []
         self._scopes: list[Scope] = []
         self._log = log.getChild(f"TCP({host}:{port})")
@@ -189,7 +171,10 @@ class Base(ABC):
         link = self._visible_link()
         return link is not None and not link.notice()
 
-    is_open = property(connected)
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a link whose end this host has not received: ``connected()``."""
+        return self.connected()
 
     def at_eof(self) -> bool:
         """Whether the link has ended and nothing of what it brought is left to read."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 from collections import deque
 
-from .common import BlockError, LimitOverrunError
+from .common import LimitOverrunError, take_block
 
 #: An exact read of more bytes than this is received into place.
 LARGE = 2**18
@@ -52,8 +52,8 @@ class Buffer:
     )
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.large = LARGE
+        self.limit: int = limit
+        self.large: int = LARGE
         self.data: bytes | bytearray = b""
         self.lines: deque[bytes] | None = None
         self.target: memoryview | None = None
@@ -167,29 +167,11 @@ class Buffer:
         Raises:
             BlockError: it is something else
         """
-        head = self._head(11)
-        digits = head[1:2]
-        if head[:1] not in b"#" or digits not in b"0123456789":
-            raise self._no_block(f"a block begins with # and a digit, not {head[:2]!r}")
-        if len(head) < 2 or digits == b"0":
-            return None
-        begin = 2 + int(digits)
-        length = head[2:begin]
-        if not (length or b"0").isdigit():
-            raise self._no_block(f"the length of a block is {digits.decode()} digits, not {length!r}")
-        if len(head) < begin:
-            return None
-        end = begin + int(length)
-        message = self.take_exactly(end + len(eol))
-        if message is None:
-            return None
-        if not message.endswith(eol, end):
-            raise BlockError(f"after a block of {int(length)} bytes came {message[end:]!r}, not {eol!r}", message)
-        return message[begin:end]
+        return take_block(self, eol)
 
     def may_be_block(self, eol: bytes) -> bool:
         """Whether a block of indefinite length has arrived up to an ``eol``, which need not be the last."""
-        return self._head(2) == b"#0" and len(self) >= 2 + len(eol) and self.data.endswith(eol)
+        return self.head(2) == b"#0" and len(self) >= 2 + len(eol) and self.data.endswith(eol)
 
     def cut_lines(self, separator: bytes) -> tuple[deque[bytes], int] | None:
         """Set whole lines aside for a stream; all other calls still see them.
@@ -245,15 +227,12 @@ class Buffer:
 
     # How it is done.
 
-    def _head(self, size: int) -> bytes:
+    def head(self, size: int) -> bytes:
         """Return the first bytes, and leave them there."""
         if self.target is not None:
             return bytes(self.target[: min(size, self._filled)])
         self._gather()
         return bytes(self.data[self._start : self._start + size])
-
-    def _no_block(self, reason: str) -> BlockError:
-        return BlockError(f"{reason}: check that the reply is a block", self.take_all())
 
     def _gather(self) -> None:
         """Bring what was set aside back in front of the rest."""

@@ -22,6 +22,8 @@ from .common import (
 class Connector(Base):
     """Makes links: one at a time, each greeted before anybody may use it."""
 
+    connection_counter: int
+
     async def _healthy_link(self, ticket: Any, sends: bool, deadline: float | None, closings: int) -> Link:
         """Return the link, connecting if there is none; one that has ended serves a plain read once more (A8)."""
         link = self._link
@@ -129,10 +131,7 @@ class Connector(Base):
         self._check_open(closings)
         if deadline is not None and self._now() >= deadline:
             raise Expired
-        addresses = await resolve(
-            self._lookup, self.host, self.port, bell, deadline, lambda: self._check_open(closings)
-        )
-        self._check_open(closings)
+        addresses = await self._addresses(deadline, closings)
         link = await self._new_link_on(await self._connected_socket(addresses, bell, deadline, closings))
         self._new_link = link
         try:
@@ -154,6 +153,20 @@ class Connector(Base):
         self.connection_counter += 1
         self._log.debug("link %d is up", self.connection_counter)
         return link
+
+    async def _addresses(self, deadline: float | None, closings: int) -> list[Address]:
+        try:
+            return self._lookup(self.host, self.port, socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            pass  # a name
+        bell = self._new_bell()
+        try:
+            addresses = await resolve(self._lookup, self.host, self.port, bell, deadline)
+        finally:
+            self._close_bell(bell)
+        self._check_open(closings)
+        assert addresses is not None
+        return addresses
 
     async def _connected_socket(
         self, addresses: list[Address], bell: Bell, deadline: float | None, closings: int

@@ -29,15 +29,22 @@ from ._dial import earliest
 from ._link import Link, given_up
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, seconds, terminator, to_end
 from ._turns import Expired, Scope
-from .common import ConnectionClosedError, ConnectionEOFError, ConnectionLostError, ConnectionTimeoutError, LinkError
+from .common import (
+    QUIET,
+    ConnectionClosedError,
+    ConnectionEOFError,
+    ConnectionLostError,
+    ConnectionTimeoutError,
+    LinkError,
+)
 
 _INFINITE = math.inf
-#: Seconds of silence that end a block of indefinite length: segments of one message follow each other faster.
-QUIET = 0.05
 
 
 class Core(Connector):
     """A TCP object, but for the flavour's way of waiting."""
+
+    waits: int
 
     # The rules of a call.
 

@@ -262,4 +262,4 @@ def _after_fork() -> None:
 if sys.platform != "win32":
     os.register_at_fork(after_in_child=_after_fork)
 
-DefaultEventLoop = EventLoop()
+DefaultEventLoop: EventLoop = EventLoop()

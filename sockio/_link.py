@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import sys
 import threading
@@ -15,46 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 from ._buffer import Buffer
 from ._turns import Expired
-from .common import ConnectionClosedError, ConnectionEOFError, ConnectionLostError, LinkError, log
+from .common import CHUNK as CHUNK
+from .common import (
+    POLLGONE,
+    SMALL,
+    ConnectionClosedError,
+    ConnectionEOFError,
+    ConnectionLostError,
+    LinkError,
+    poller_of,
+    wire_log,
+)
+from .common import WIRE as WIRE
+from .common import pending as pending
 
 if TYPE_CHECKING:
     from ._base import Base
-
-#: Bytes received at a time: more would make the allocator ask the system for fresh pages on every read.
-CHUNK = 2**16
-#: Bytes asked for as long as no more ever came: memory for many costs more than a small reply.
-SMALL = 2**12
-#: Log level of the wire trace, below DEBUG: ``logging.getLogger("sockio.wire").setLevel(WIRE)`` switches it on.
-WIRE = 5
-
-wire_log = log.getChild("wire")
-
-
-class _SelectPoller:  # pragma: no cover - Windows
-    """``select.poll`` where there is none (Windows)."""
-
-    def __init__(self) -> None:
-        self._socks: list[socket.socket] = []
-
-    def register(self, sock: socket.socket, _events: int) -> None:
-        self._socks.append(sock)
-
-    def poll(self, milliseconds: float | None = None) -> list[tuple[int, int]]:
-        timeout = None if milliseconds is None else milliseconds / 1000
-        ready = select.select(self._socks, [], [], timeout)[0]
-        return [(0, 0)] if ready else []
-
-
-Poller: Callable[[], Any] = getattr(select, "poll", _SelectPoller)
-_IN: int = getattr(select, "POLLIN", 1)
-_GONE: int = getattr(select, "POLLRDHUP", 0) | getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0)
-
-
-def poller_of(sock: socket.socket) -> Any:
-    """Return a poll object that tells when ``sock`` has bytes or an end to be received."""
-    poller = Poller()
-    poller.register(sock, _IN | _GONE)
-    return poller
 
 
 class Link(ABC):
@@ -76,23 +51,29 @@ class Link(ABC):
     """
 
     world: object = None
-    paused = False
+    paused: bool = False
 
     def __init__(self, core: Base, sock: socket.socket) -> None:
-        self.core = weakref.ref(core)
+        self.core: weakref.ref[Base] = weakref.ref(core)
         self.sock = sock
-        self.buffer = Buffer(core.buffer_size)
-        self.traced = False
+        self.buffer: Buffer = Buffer(core.buffer_size)
+        self.traced: bool = False
         self._ask = SMALL
-        self.arrived = self.buffer.feed
+        self.arrived: Callable[[bytes], None] = self.buffer.feed
         self.send: Callable[[bytes | memoryview], int] = sock.send
         self.reader: Any = None
         self.writer: Any = None
-        self.poller = poller_of(sock)
-        self.writing = self.receiving = self.sent = False
-        self.ended = self.drained = self.closed = self.dropped = self.void = False
+        self.poller: Any = poller_of(sock)
+        self.idle: bool = False
+        self.writing: bool = False
+        self.receiving: bool = False
+        self.sent: bool = False
+        self.ended: bool = False
+        self.drained: bool = False
+        self.closed: bool = False
+        self.dropped: bool = False
+        self.void: bool = False
         self.cause: BaseException | None = None
-        self.idle = False
         self._reports = ["once"]
         if wire_log.isEnabledFor(WIRE):
             self._trace(f"{core.host}:{core.port}")
@@ -194,7 +175,7 @@ class Link(ABC):
             events = poller_of(self.sock).poll(0)
             if not events:
                 return False
-            return bool(events[0][1] & _GONE) or not self.sock.recv(1, socket.MSG_PEEK)
+            return bool(events[0][1] & POLLGONE) or not self.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except (OSError, ValueError):  # ValueError: another thread has closed it
@@ -348,19 +329,6 @@ class SocketLink(Link):
             if all(ticket is None or ticket.over for ticket in (self.reader, self.writer)):
                 self.drain()
                 self.sock.close()
-
-
-def pending(sock: socket.socket) -> int:
-    """Return how many bytes this host has received that ``sock`` was not read of."""
-    try:
-        import fcntl
-        import termios
-    except ImportError:  # pragma: no cover - Windows
-        try:
-            return len(sock.recv(CHUNK, socket.MSG_PEEK))
-        except OSError:
-            return 0
-    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def given_up(exc: BaseException, name: str) -> Exception:

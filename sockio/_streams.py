@@ -92,7 +92,7 @@ class Lines(Stream[C]):
 
     def __init__(self, tcp: C, eol: bytes | None = None, *, reconnect: bool = False, timeout: Timeout = UNSET) -> None:
         super().__init__(tcp, reconnect=reconnect, timeout=timeout)
-        self.eol = eol if eol is None else checked_separator(eol)
+        self.eol: bytes | None = eol if eol is None else checked_separator(eol)
 
     def _framing(self) -> tuple[Take, Any]:
         return Buffer.cut_lines, self.tcp._eol(self.eol)
@@ -113,7 +113,9 @@ class Blocks(Stream[C]):
 
     def __init__(self, tcp: C, limit: int | bytes, *, reconnect: bool = False, timeout: Timeout = UNSET) -> None:
         super().__init__(tcp, reconnect=reconnect, timeout=timeout)
-        self.limit = checked_size(limit, "limit", 1) if isinstance(limit, int) else checked_separator(limit, "limit")
+        self.limit: int | bytes = (
+            checked_size(limit, "limit", 1) if isinstance(limit, int) else checked_separator(limit, "limit")
+        )
 
     def _framing(self) -> tuple[Take, Any]:
         return (Buffer.take_exactly if isinstance(self.limit, int) else Buffer.take_until), self.limit

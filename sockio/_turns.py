@@ -14,7 +14,7 @@ started inside; those of its calls that are still under way when it ends go on a
 from __future__ import annotations
 
 import socket
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ class Ticket:
     bells: list[Bell] | None = None
 
     def __init__(self) -> None:
-        self.lock = allocate_lock()
+        self.lock: LockType = allocate_lock()
 
     @property
     def over(self) -> bool:
@@ -154,7 +154,7 @@ class Scope:
         self.link = link
         self.deadline = deadline
         self._ticket = ticket
-        self.queues = Queues()
+        self.queues: Queues = Queues()
         outer = core._current_scope.get()
         while outer is not None and outer.over:  # left behind by an interrupt
             outer = outer.outer

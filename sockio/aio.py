@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from inspect import isawaitable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from ._async import AsyncTCP, BlockStream, LineStream
 from ._core import Core
@@ -57,9 +57,13 @@ class IncompleteReadError(ConnectionEOFError, asyncio.IncompleteReadError):
 class Link(BaseLink, asyncio.BufferedProtocol):
     """A link whose bytes are brought by an asyncio transport."""
 
+    paused: bool
+    drained: bool
+
     def __init__(self, core: Core, sock: socket.socket) -> None:
         super().__init__(core, sock)
-        self.world = self._loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
+        self.world: object = self._loop
         self._transport: asyncio.Transport | None = None
         self._chunk = _CHUNK if hasattr(self._loop, "add_reader") else memoryview(bytearray(CHUNK))
         self._reader: asyncio.Future[None] | None = None
@@ -259,7 +263,7 @@ class Bell(BaseBell):
 
 
 class Ticket(BaseTicket):
-    bell_class = Bell
+    bell_class: ClassVar[type[BaseBell]] = Bell
 
 
 class TCP(AsyncTCP):

@@ -1,4 +1,4 @@
-"""What every flavour shares: constants, exceptions, socket options and the retry policy.
+"""What every flavour shares: constants, exceptions, the rules of arguments, socket options and the retry policy.
 
 The exceptions::
 
@@ -17,7 +17,10 @@ This module runs on Python 2.7 as well: hence its type comments.
 """
 
 import logging
+import math
+import select
 import socket
+import struct
 import sys
 
 try:
@@ -29,6 +32,11 @@ if sys.version_info >= (3,):
     from urllib.parse import urlsplit
 else:  # Python 2.7
     from urlparse import urlsplit
+
+_INTEGERS = (int, type(2**64))
+#: What the module doesn't name on Python 2.7.
+_OPTIONS = {"TCP_USER_TIMEOUT": 18} if sys.version_info < (3,) and sys.platform.startswith("linux") else {}
+_STRINGS = (str, type(b"".decode()))
 
 IPTOS_NORMAL = 0x00
 IPTOS_LOWDELAY = 0x10
@@ -42,7 +50,17 @@ DEFAULT_LIMIT = 2**20
 #: Keep-alive unless told otherwise: probes after 60 s of silence, a dead link noticed 30 s later.
 DFT_KEEP_ALIVE = {"active": 1, "idle": 60, "retry": 3, "interval": 10}
 
-log = logging.getLogger("sockio")
+#: Bytes received at a time: more would make the allocator ask the system for fresh pages on every read.
+CHUNK = 2**16
+#: Bytes asked for as long as no more ever came: memory for many costs more than a small reply.
+SMALL = 2**12
+#: Seconds of silence that end a block of indefinite length: segments of one message follow each other faster.
+QUIET = 0.05
+#: Log level of the wire trace, below DEBUG: ``logging.getLogger("sockio.wire").setLevel(WIRE)`` switches it on.
+WIRE = 5
+
+log = logging.getLogger("sockio")  # type: logging.Logger
+wire_log = log.getChild("wire")  # type: logging.Logger
 
 if sys.version_info >= (3, 11):
     _TimeoutBase = TimeoutError
@@ -153,6 +171,115 @@ class Retry(object):
         return full * (1 - self.jitter * chance)
 
 
+def payload(data):
+    # type: (_t.Union[bytes, bytearray, memoryview]) -> bytes
+    """Return what to send as ``bytes``.
+
+    Raises:
+        TypeError: it isn't bytes
+    """
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, bytearray):
+        return bytes(data)
+    if isinstance(data, memoryview):
+        return data.tobytes()
+    raise TypeError("data must be bytes, not {}: {!r:.60}".format(type(data).__name__, data))
+
+
+def joined(lines):
+    # type: (_t.Iterable[bytes]) -> bytes
+    """Return the lines as one request, so that they leave in one segment (contract L4)."""
+    return b"".join([payload(line) for line in listed(lines)])
+
+
+def listed(lines):
+    # type: (_t.Iterable[bytes]) -> _t.List[bytes]
+    """Return the lines as a list.
+
+    Raises:
+        TypeError: it isn't a collection of lines
+    """
+    if isinstance(lines, _STRINGS + (bytes, bytearray, memoryview)) or not hasattr(lines, "__iter__"):
+        raise TypeError("lines must be a list of bytes, not {}: {!r:.60}".format(type(lines).__name__, lines))
+    return list(lines)
+
+
+def checked_size(size, name="n", least=0):
+    # type: (int, str, int) -> int
+    """Return ``size``.
+
+    Raises:
+        TypeError: it isn't an int
+        ValueError: it is below ``least``
+    """
+    if not isinstance(size, _INTEGERS):
+        raise TypeError("{} must be a whole number, not {!r}".format(name, size))
+    if size < least:
+        raise ValueError("{} must be at least {}, not {}".format(name, least, size))
+    return size
+
+
+def checked_separator(separator, name="eol"):
+    # type: (bytes, str) -> bytes
+    """Return ``separator``.
+
+    Raises:
+        TypeError: it isn't bytes
+        ValueError: it is empty
+    """
+    if not isinstance(separator, (bytes, bytearray)):
+        raise TypeError("{} must be bytes, not {!r}".format(name, separator))
+    if not separator:
+        raise ValueError("{} must not be empty".format(name))
+    return bytes(separator)
+
+
+def seconds(timeout, name="timeout"):
+    # type: (float, str) -> float
+    """Return ``timeout``.
+
+    Raises:
+        TypeError: it isn't a number
+        ValueError: it isn't a number either, but NaN
+    """
+    if isinstance(timeout, (bool, str, bytes)) or not hasattr(timeout, "__float__"):
+        raise TypeError("{} must be seconds or None, not {!r}".format(name, timeout))
+    if math.isnan(timeout):
+        raise ValueError("{} must be seconds or None, not NaN".format(name))
+    return timeout
+
+
+def check_settings(tcp, callbacks):
+    # type: (_t.Any, _t.Tuple[_t.Any, ...]) -> None
+    """Check what a new object was set to, and put host, port, eol and retry into their final form.
+
+    Raises:
+        TypeError, ValueError: an argument of a wrong type or value
+    """
+    if not isinstance(tcp.host, _STRINGS):
+        raise TypeError("host must be a name or an address, not {!r}".format(tcp.host))
+    if not tcp.host:
+        raise ValueError("host must not be empty")
+    if tcp.retry is not None and not isinstance(tcp.retry, Retry):
+        raise TypeError("retry must be a sockio.common.Retry, not {!r}".format(tcp.retry))
+    if tcp.stale_input not in ("discard", "keep"):
+        raise ValueError("stale_input must be 'discard' or 'keep', not {!r}".format(tcp.stale_input))
+    for callback in callbacks:
+        if callback is not None and not callable(callback):
+            raise TypeError("a connection event callback must be callable, not {!r}".format(callback))
+    if tcp.tos is not None and checked_size(tcp.tos, "tos") > 255:
+        raise ValueError("tos must be at most 255, not {}".format(tcp.tos))
+    for name in ("timeout", "connection_timeout"):
+        if getattr(tcp, name) is not None:
+            seconds(getattr(tcp, name), name)
+    checked_size(tcp.buffer_size, "buffer_size", 1)
+    keep_alive_options(tcp.keep_alive)
+    tcp.port = checked_port(tcp.port)
+    tcp.eol = checked_separator(tcp.eol)
+    tcp.retry = tcp.retry or Retry()
+
+
 def checked_port(port):
     # type: (_t.Union[int, str]) -> int
     """Return ``port`` as a number.
@@ -214,9 +341,10 @@ def configure_socket(sock, no_delay=True, tos=IPTOS_LOWDELAY, keep_alive=None):
 
     def set_option(level, name, value):
         # type: (str, str, int) -> None
-        if hasattr(socket, level) and hasattr(socket, name):
+        option = getattr(socket, name, _OPTIONS.get(name))
+        if hasattr(socket, level) and option is not None:
             try:
-                sock.setsockopt(getattr(socket, level), getattr(socket, name), value)
+                sock.setsockopt(getattr(socket, level), option, value)
             except (OverflowError, socket.error) as exc:
                 raise ValueError("{} can't be {!r}: {}; check tos and keep_alive".format(name, value, exc))
 
@@ -236,6 +364,95 @@ def configure_socket(sock, no_delay=True, tos=IPTOS_LOWDELAY, keep_alive=None):
         set_option("IPPROTO_TCP", "TCP_KEEPINTVL", interval)
         set_option("IPPROTO_TCP", "TCP_KEEPCNT", retry)
         set_option("IPPROTO_TCP", "TCP_USER_TIMEOUT", (idle + interval * retry) * 1000)
+
+
+def take_block(buffer, eol):
+    # type: (_t.Any, bytes) -> _t.Optional[bytes]
+    """Take an IEEE 488.2 block of definite length with its terminator out of a buffer, and return its data.
+
+    Returns:
+        ``None`` if it isn't complete; one of indefinite length never is
+
+    Raises:
+        BlockError: it is something else
+    """
+    head = buffer.head(11)
+    digits = head[1:2]
+    if head[:1] not in b"#" or digits not in b"0123456789":
+        raise _no_block("a block begins with # and a digit, not {!r}".format(head[:2]), buffer)
+    if len(head) < 2 or digits == b"0":
+        return None
+    begin = 2 + int(digits)
+    length = head[2:begin]
+    if not (length or b"0").isdigit():
+        raise _no_block("the length of a block is {} digits, not {!r}".format(int(digits), length), buffer)
+    if len(head) < begin:
+        return None
+    end = begin + int(length)
+    message = buffer.take_exactly(end + len(eol))  # type: _t.Optional[bytes]
+    if message is None:
+        return None
+    if not message.endswith(eol, end):
+        text = "after a block of {} bytes came {!r}, not {!r}".format(int(length), message[end:], eol)
+        raise BlockError(text, message)
+    return message[begin:end]
+
+
+def _no_block(reason, buffer):
+    # type: (str, _t.Any) -> BlockError
+    return BlockError(reason + ": check that the reply is a block", buffer.take_all())
+
+
+class _SelectPoller(object):  # pragma: no cover - Windows
+    """``select.poll`` where there is none (Windows)."""
+
+    def __init__(self):
+        # type: () -> None
+        self._events = {}  # type: _t.Dict[socket.socket, int]
+
+    def register(self, sock, events):
+        # type: (socket.socket, int) -> None
+        self._events[sock] = events
+
+    def poll(self, milliseconds=None):
+        # type: (_t.Optional[float]) -> _t.List[_t.Tuple[int, int]]
+        timeout = None if milliseconds is None else milliseconds / 1000.0
+        reads = [sock for sock, events in self._events.items() if events & POLLIN]
+        writes = [sock for sock, events in self._events.items() if events & POLLOUT]
+        ready = select.select(reads, writes, writes, timeout)  # a connection that failed is exceptional
+        return [(sock.fileno(), 0) for socks in ready for sock in socks]
+
+
+Poller = getattr(select, "poll", _SelectPoller)  # type: _t.Callable[[], _t.Any]
+POLLIN = getattr(select, "POLLIN", 1)  # type: int
+POLLOUT = getattr(select, "POLLOUT", 4)  # type: int
+#: The peer's end has arrived. Python 2.7 doesn't name it.
+POLLRDHUP = getattr(select, "POLLRDHUP", 0x2000 if sys.platform.startswith("linux") else 0)  # type: int
+#: The link has ended.
+POLLGONE = POLLRDHUP | getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0)  # type: int
+
+
+def poller_of(sock):
+    # type: (socket.socket) -> _t.Any
+    """Return a poll object that tells when ``sock`` has bytes or an end to be received."""
+    poller = Poller()
+    poller.register(sock, POLLIN | POLLGONE)
+    return poller
+
+
+def pending(sock):
+    # type: (socket.socket) -> int
+    """Return how many bytes this host has received that ``sock`` was not read of."""
+    try:
+        import fcntl
+        import termios
+    except ImportError:  # pragma: no cover - Windows
+        try:
+            return len(sock.recv(CHUNK, socket.MSG_PEEK))
+        except socket.error:
+            return 0
+    count = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, b"\0" * 4))  # type: _t.Tuple[int]
+    return count[0]
 
 
 def address_of_url(url):

@@ -4,7 +4,7 @@
     print(await sock.write_readline(b"*IDN?\\n"))
 
 A call sends at once on its own non-blocking socket, then waits for the reply with one trap of the kernel. Cancellation
-and ``curio.timeout_after`` are the kernel's; the deadlines of calls are kept by an ``Attendant`` in each kernel.
+and ``curio.timeout_after`` are the kernel's; the deadlines of calls are kept by an attendant in each kernel.
 
 curio 1.6 is its last release, so what it is made of won't change any more. Of that this module uses: where the running
 kernel and task are noted, traps called directly where nothing can be awaited, and ``cancel_func`` of a waiting task.
@@ -22,7 +22,7 @@ from contextvars import Context
 from inspect import isawaitable
 from selectors import EVENT_READ, EVENT_WRITE
 from types import coroutine
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from weakref import WeakSet
 
 try:
@@ -31,11 +31,11 @@ try:
     from curio.meta import _locals as _thread
     from curio.task import Task
     from curio.traps import _read_wait, _set_timeout, _unset_timeout, _write_wait
-except Exception as exc:
+except Exception as _error:
     raise ImportError(
-        f"sockio.curio needs curio ({exc}). Its last release, 1.6, works on Python 3.10 and 3.11 only, and this is "
+        f"sockio.curio needs curio ({_error}). Its last release, 1.6, works on Python 3.10 and 3.11 only, and this is "
         f'{sys.version_info[0]}.{sys.version_info[1]}. There: pip install "sockio[curio]"'
-    ) from exc
+    ) from _error
 
 from ._async import AsyncTCP, BlockStream, LineStream
 from ._core import Core
@@ -56,7 +56,7 @@ def _running_kernel() -> Kernel | None:
     return getattr(_thread, "kernel", None)
 
 
-class Attendant(Activation):
+class _Attendant(Activation):
     """What sockio has one of in each kernel: a daemon task, and what must be known of the other tasks.
 
     The task ends waits at their deadlines, does what other threads ask for, and starts event callbacks. It sleeps until
@@ -83,16 +83,16 @@ class Attendant(Activation):
             kernel._call_at_shutdown(end.close)
 
     @staticmethod
-    def here() -> Attendant:
+    def here() -> _Attendant:
         """Return the attendant of the running kernel.
 
         Raises:
             RuntimeError: there is none
         """
         kernel = _world()
-        attendant: Attendant | None = vars(kernel).get("sockio")
+        attendant: _Attendant | None = vars(kernel).get("sockio")
         if attendant is None:
-            attendant = vars(kernel)["sockio"] = Attendant(kernel)
+            attendant = vars(kernel)["sockio"] = _Attendant(kernel)
         return attendant
 
     async def start(self) -> None:
@@ -251,12 +251,12 @@ class Attendant(Activation):
 class _CurrentScope:
     def get(self) -> Scope | None:
         kernel = _running_kernel()
-        attendant: Attendant | None = None if kernel is None else vars(kernel).get("sockio")
+        attendant: _Attendant | None = None if kernel is None else vars(kernel).get("sockio")
         return None if attendant is None else attendant.scope()
 
     def set(self, value: Scope | None, /) -> None:
         if _running_kernel() is not None:
-            Attendant.here().enter(value)
+            _Attendant.here().enter(value)
 
 
 def _world() -> Kernel:
@@ -269,22 +269,24 @@ def _world() -> Kernel:
 class Link(SocketLink):
     """A link whose bytes are received by the task that waits for them."""
 
+    sent: bool
+
     def __init__(self, core: Core, sock: socket.socket) -> None:
         super().__init__(core, sock)
-        self.attendant = Attendant.here()
-        self.world = self.attendant.kernel
+        self._attendant = _Attendant.here()
+        self.world: object = self._attendant.kernel
         self._until_readable = ("trap_io", sock, EVENT_READ, "READ_WAIT")
         self._until_writable = ("trap_io", sock, EVENT_WRITE, "WRITE_WAIT")
 
     async def more(self, deadline: float | None) -> None:
-        in_time = await self.attendant.wait(deadline, self._until_readable)
+        in_time = await self._attendant.wait(deadline, self._until_readable)
         if not self.receive() and not in_time and not self.drained:
             raise Expired
 
     async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
         rest = memoryview(data)[sent:]
         while rest:
-            if not await self.attendant.wait(deadline, self._until_writable):
+            if not await self._attendant.wait(deadline, self._until_writable):
                 raise Expired
             sent = self.send(rest)
             self.sent = self.sent or sent > 0
@@ -295,7 +297,7 @@ class Bell(BaseBell):
     """One task waits for it, on a scheduling primitive of the kernel."""
 
     def __init__(self) -> None:
-        self._attendant = Attendant.here()
+        self._attendant = _Attendant.here()
         self._waiter: Task | None = None
 
     def ring(self) -> None:
@@ -329,7 +331,7 @@ class Bell(BaseBell):
 
 
 class Ticket(BaseTicket):
-    bell_class = Bell
+    bell_class: ClassVar[type[BaseBell]] = Bell
 
 
 class TCP(AsyncTCP):
@@ -342,7 +344,7 @@ class TCP(AsyncTCP):
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)
-        await link.attendant.start()
+        await link._attendant.start()
         watcher().watch(link)
         return link
 
@@ -360,7 +362,7 @@ class TCP(AsyncTCP):
                 ends.append(exc)
             bell.ring()
 
-        attendant = Attendant.here()
+        attendant = _Attendant.here()
         task = await spawn(run, daemon=True)
         closings = self._closings
         try:
@@ -377,7 +379,7 @@ class TCP(AsyncTCP):
                 raise end
 
     def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
-        attendant = cast(Link, link).attendant if _running_kernel() is None else Attendant.here()
+        attendant = cast(Link, link)._attendant if _running_kernel() is None else _Attendant.here()
         attendant.start_callback(callback, args)
 
     async def _checkpoint(self) -> None:

@@ -18,7 +18,7 @@ from contextvars import copy_context
 from functools import update_wrapper
 from socket import socket
 from types import coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from . import sio
 from ._async import AsyncTCP
@@ -50,6 +50,9 @@ class Link(sio.Link):
         in_time = yield Pause(self._reactor, deadline, self._alone, IN)
         if not self.receive() and not in_time and (self.dropped or not self.drained):
             raise Expired
+
+    def may_have_ended(self) -> None:
+        self._reactor.soon(self.notice)  # after the step that met the error: the system tells only once what broke
 
     async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
         rest = memoryview(data)[sent:]
@@ -103,7 +106,7 @@ class Hint(Bell):
 
 
 class Ticket(BaseTicket):
-    bell_class = Hint
+    bell_class: ClassVar[type[BaseBell]] = Hint
 
 
 def _started(tcp: Any, coroutine: Coroutine[Any, Any, T]) -> Call[T]:

@@ -73,6 +73,8 @@ _DONE: Any = _Done()
 class Link(SocketLink):
     """A link whose bytes are received by the thread that waits for them."""
 
+    sent: bool
+
     def more(self, deadline: float | None) -> Any:
         if not self.poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
             raise Expired
@@ -186,29 +188,86 @@ class TCP(Threaded):
             yield self
 
     def read(self, n: int = -1, *, timeout: Timeout = UNSET) -> bytes:
-        """Read what has arrived, at least one byte."""
+        """Read what has arrived, at least one byte.
+
+        Args:
+            n: at most so many bytes; -1: everything up to the end of the link
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended
+            ConnectionTimeoutError: nothing came in time
+        """
         return self._call("read", None, *reading(n), timeout)  # type: ignore[no-any-return]
 
     def readline(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
-        """Read a line, and return it with its end."""
+        """Read a line, and return it with its end.
+
+        Args:
+            eol: what ends it; default: the object's
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended; what there was of a line is in ``partial``
+            LimitOverrunError: the line is longer than ``buffer_size``
+            ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
+        """
         return self._call("readline", None, Buffer.take_until, self._eol(eol), timeout)  # type: ignore[no-any-return]
 
     def readlines(self, n: int, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> list[bytes]:
-        """Read ``n`` lines, all or none; see ``readline``."""
+        """Read ``n`` lines, all or none, and return them with their ends.
+
+        Args:
+            n: how many lines
+            eol: what ends each; default: the object's
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended; what there was of the lines is in ``partial``
+            LimitOverrunError: a line is longer than ``buffer_size``
+            ConnectionTimeoutError: they weren't there in time; what came is kept for the next read
+        """
         wanted = checked_size(n), self._eol(eol)
         return self._call("readlines", None, Buffer.take_lines, wanted, timeout)  # type: ignore[no-any-return]
 
     def readexactly(self, n: int, *, timeout: Timeout = UNSET) -> bytes:
-        """Read ``n`` bytes, all or none; ``n`` may be larger than ``buffer_size``; see ``readline``."""
+        """Read ``n`` bytes, all or none.
+
+        Args:
+            n: how many bytes; may be more than ``buffer_size``
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended; what there was of them is in ``partial``
+            ConnectionTimeoutError: they weren't there in time; what came is kept for the next read
+        """
         return self._call("readexactly", None, Buffer.take_exactly, checked_size(n), timeout)  # type: ignore[no-any-return]
 
     def readuntil(self, separator: bytes = b"\n", *, timeout: Timeout = UNSET) -> bytes:
-        """Read up to and including ``separator``; see ``readline``."""
+        """Read up to and including ``separator``.
+
+        Args:
+            separator: bytes, at least one
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended; what came before that is in ``partial``
+            LimitOverrunError: no separator within ``buffer_size`` bytes
+            ConnectionTimeoutError: it wasn't there in time; what came is kept for the next read
+        """
         wanted = checked_separator(separator, "separator")
         return self._call("readuntil", None, Buffer.take_until, wanted, timeout)  # type: ignore[no-any-return]
 
     def readbuffer(self, *, timeout: Timeout = UNSET) -> bytes:
-        """Read what has arrived, without waiting for more: maybe nothing."""
+        """Return what has arrived, without waiting for more: maybe nothing.
+
+        Args:
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended, and nothing is left
+            ConnectionTimeoutError: no turn, or no connection, in time
+        """
         return self._call("readbuffer", None, anything, None, timeout)  # type: ignore[no-any-return]
 
     def readblock(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
@@ -216,19 +275,60 @@ class TCP(Threaded):
 
         One of definite length (``#42000...``) may be larger than ``buffer_size``. One of indefinite length (``#0...``)
         ends with the terminator that 50 ms of silence follow, or the end of the link.
+
+        Args:
+            eol: the terminator that follows the data; default: the object's
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            BlockError: what came is no block; it is in ``partial``, and the link is dropped
+            ConnectionEOFError: the link has ended; what there was of a block is in ``partial``
+            ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
         """
         return self._call("readblock", None, Buffer.take_block, self._eol(eol), timeout)  # type: ignore[no-any-return]
 
     def write(self, data: bytes, *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
-        """Hand all of ``data`` to the operating system."""
+        """Hand all of ``data`` to the operating system.
+
+        Args:
+            data: bytes to send
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send ``data`` twice; then it is sent again after a loss
+
+        Raises:
+            LinkError: the link failed; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         self._call("write", payload(data), None, None, timeout, idempotent)
 
     def writelines(self, lines: Iterable[bytes], *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
-        """Send the lines, which bring their own ends, in one piece; see ``write``."""
+        """Hand all lines to the operating system, in one piece.
+
+        Args:
+            lines: bytes to send, each with its own end
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         self._call("writelines", joined(lines), None, None, timeout, idempotent)
 
     def write_read(self, data: bytes, n: int = -1, *, timeout: Timeout = UNSET, idempotent: bool = False) -> bytes:
-        """Send ``data`` and read the reply, as one atomic request; see ``write`` and ``read``."""
+        """Send ``data`` and return what is read of the reply, as one atomic request.
+
+        Args:
+            data: bytes to send
+            n: at most so many bytes; -1: everything up to the end of the link
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            ConnectionEOFError: the link ended before anything came
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         return self._request("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
 
     def write_readline(
@@ -239,7 +339,20 @@ class TCP(Threaded):
         timeout: Timeout = UNSET,
         idempotent: bool = False,
     ) -> bytes:
-        """Send ``data`` and read a line, as one atomic request; see ``write`` and ``readline``."""
+        """Send ``data`` and return a line of reply with its end, as one atomic request.
+
+        Args:
+            data: bytes to send
+            eol: what ends the line; default: the object's
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
+            LimitOverrunError: a line is longer than ``buffer_size``
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         return self._request(  # type: ignore[no-any-return]
             "write_readline",
             payload(data),
@@ -258,7 +371,21 @@ class TCP(Threaded):
         timeout: Timeout = UNSET,
         idempotent: bool = False,
     ) -> list[bytes]:
-        """Send ``data`` and read ``n`` lines, as one atomic request; see ``write`` and ``readline``."""
+        """Send ``data`` and return ``n`` lines of reply with their ends, as one atomic request.
+
+        Args:
+            data: bytes to send
+            n: how many lines
+            eol: what ends each; default: the object's
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
+            LimitOverrunError: a line is longer than ``buffer_size``
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         wanted = checked_size(n), self._eol(eol)
         return self._request(  # type: ignore[no-any-return]
             "write_readlines",
@@ -278,7 +405,21 @@ class TCP(Threaded):
         timeout: Timeout = UNSET,
         idempotent: bool = False,
     ) -> list[bytes]:
-        """Send the lines in one piece and read ``n`` lines (default: as many), as one atomic request."""
+        """Send the lines in one piece and return ``n`` lines of reply with their ends, as one atomic request.
+
+        Args:
+            lines: bytes to send, each with its own end
+            n: how many lines of reply; default: as many as are sent
+            eol: what ends each line of reply; default: the object's
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
+            LimitOverrunError: a line is longer than ``buffer_size``
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         lines = listed(lines)
         wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
         return self._request(  # type: ignore[no-any-return]
@@ -288,7 +429,20 @@ class TCP(Threaded):
     def write_readblock(
         self, data: bytes, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False
     ) -> bytes:
-        """Send ``data`` and read a block, as one atomic request; see ``write`` and ``readblock``."""
+        """Send ``data`` and return the data of an IEEE 488.2 block, as one atomic request; see ``readblock``.
+
+        Args:
+            data: bytes to send
+            eol: the terminator that follows the block; default: the object's
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
+            BlockError: what came is no block; it is in ``partial``, and the link is dropped
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         return self._request(  # type: ignore[no-any-return]
             "write_readblock", payload(data), Buffer.take_block, self._eol(eol), timeout, idempotent
         )

@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from inspect import isawaitable
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 try:
     import trio
-except ImportError as exc:
-    raise ImportError('sockio.trio needs trio: pip install "sockio[trio]"') from exc
+except ImportError as _error:
+    raise ImportError('sockio.trio needs trio: pip install "sockio[trio]"') from _error
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_trio_token, enable_ki_protection, wait_readable
 
 from . import _async
@@ -48,7 +48,7 @@ class Keeper:
 
     def __init__(self) -> None:
         self.links: weakref.WeakSet[Link] = weakref.WeakSet()
-        self.next_look = math.inf
+        self.next_look: float = math.inf
         self._sleep = trio.CancelScope()
 
     def look_at(self, deadline: float) -> None:
@@ -91,8 +91,10 @@ class Link(BaseLink):
 
     def __init__(self, core: Core, sock: socket.socket) -> None:
         super().__init__(core, sock)
-        self.world = self._run = current_trio_token()
-        self.read_deadline = self.write_deadline = math.inf
+        self._run = current_trio_token()
+        self.world: object = self._run
+        self.read_deadline: float = math.inf
+        self.write_deadline: float = math.inf
         self._keeper = _keeper()
         self._keeper.links.add(self)
 
@@ -180,7 +182,7 @@ class Bell(BaseBell):
     def __init__(self) -> None:
         self._token = current_trio_token()
         self._waiting = trio.CancelScope()
-        self.rung = False
+        self.rung: bool = False
 
     def ring(self) -> None:
         self.rung = True
@@ -217,7 +219,7 @@ class Bell(BaseBell):
 
 
 class Ticket(BaseTicket):
-    bell_class = Bell
+    bell_class: ClassVar[type[BaseBell]] = Bell
 
 
 class TCP(_async.AsyncTCP):

@@ -30,5 +30,4 @@ CALLS = {**READS, "readbuffer": (), **WRITES, **REQUESTS}
 
 def callers(sock: Sock) -> int:
     """Return how many callers are inside a call of the object, being served or waiting for their turn."""
-    queues = sock.raw.queues
-    return len({id(ticket) for ticket in (*queues.reads, *queues.writes, *queues.connects)})
+    return sock.flavour.callers(sock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,7 @@ On Python 3.11, the newest that all flavours run on. `./run conformance` writes 
 """
 
 
+@functools.cache
 def applicability() -> dict[str, dict[str, str]]:
     """Return what the contract's own table says: clause -> flavour -> "yes...", "no..." or "later..."."""
     table = CONTRACT.read_text(encoding="utf-8").partition("\n| clause |")
@@ -37,8 +39,12 @@ class Conformance:
         self._complaints: list[str] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Note what each test verifies: the clauses it is marked with, in the flavour it runs in; choose by clause."""
+        """Note what each test verifies: the clauses it is marked with, in the flavour it runs in; choose by clause.
+
+        A test needs all of its clauses: where one of them doesn't concern the flavour, it isn't run.
+        """
         known = applicability()
+        inapplicable: list[pytest.Item] = []
         for item in items:
             clauses = [clause for mark in item.iter_markers("clause") for clause in mark.args]
             unknown = set(clauses) - known.keys()
@@ -48,10 +54,17 @@ class Conformance:
             names = [flavour.name] if flavour is not None else [mark.args[0] for mark in item.iter_markers("flavours")]
             # In the report, which is all that comes back from the workers of a parallel run.
             item.user_properties += [("verifies", (clause, name)) for clause in clauses for name in names]
+            if flavour is not None and any(known[clause][flavour.name].startswith("no") for clause in clauses):
+                inapplicable.append(item)
+        self._deselect(items, inapplicable)
         if wanted := set(self._config.getoption("clause")):
             marks = {item: set[str]().union(*(mark.args for mark in item.iter_markers("clause"))) for item in items}
-            self._config.hook.pytest_deselected(items=[item for item in items if not wanted & marks[item]])
-            items[:] = [item for item in items if wanted & marks[item]]
+            self._deselect(items, [item for item in items if not wanted & marks[item]])
+
+    def _deselect(self, items: list[pytest.Item], those: list[pytest.Item]) -> None:
+        self._config.hook.pytest_deselected(items=those)
+        left_out = set(those)
+        items[:] = [item for item in items if item not in left_out]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what passed."""
@@ -66,7 +79,8 @@ class Conformance:
             return
         for clause, columns in applicability().items():
             for flavour, applies in columns.items():
-                if applies.startswith("yes") and flavour not in LEFT_OUT and not self._passed[clause, flavour]:
+                left_out = clause in LEFT_OUT or flavour in LEFT_OUT
+                if applies.startswith("yes") and not left_out and not self._passed[clause, flavour]:
                     self._complaints.append(f"no test passed for {clause} in {flavour}")
         table = self._table()
         todo = self._config.getoption("conformance")
@@ -83,8 +97,8 @@ class Conformance:
             return
         terminalreporter.section("conformance: tests passed, by clause and flavour")
         terminalreporter.write_line(self._table())
-        for flavour, reason in LEFT_OUT.items():
-            terminalreporter.write_line(f"left out: {flavour}, as {reason}")
+        for what, reason in LEFT_OUT.items():
+            terminalreporter.write_line(f"left out: {what}, as {reason}")
         for complaint in self._complaints:
             terminalreporter.write_line(complaint, red=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -56,9 +57,12 @@ def peer() -> Iterator[Peer]:
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+def names(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     """Host names that the test makes up."""
     names = Names()
-    monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
+    module: Any = socket
+    if "flavour" in request.fixturenames:
+        module = request.getfixturevalue("flavour").imported("socket")
+    monkeypatch.setattr(module, "getaddrinfo", names.getaddrinfo)
     yield names
     names.answering.set()

@@ -6,9 +6,9 @@ import ctypes
 import socket
 import struct
 import threading
+import time
 from typing import Any
 
-from sockio._link import pending
 from tests.flavours import BOUND, Sock, eventually
 
 
@@ -45,9 +45,17 @@ def send_in_pieces(other_end: socket.socket, sock: Sock, *pieces: bytes) -> None
     """Send the pieces to ``sock``, each when the one before was read."""
     other_end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     link = sock.raw._link
+    pending = sock.flavour.imported("sockio.common").pending
+
+    def was_read() -> bool:
+        try:
+            return link.ended or not pending(link.sock)
+        except OSError:
+            return True  # closed since it was asked whether it has ended
+
     for piece in pieces:
         other_end.sendall(piece)
-        eventually(lambda: link.ended or not pending(link.sock))
+        eventually(was_read)
 
 
 def received(sock: socket.socket, size: int) -> bytes:
@@ -80,27 +88,29 @@ def unplug(sock: socket.socket) -> None:
 class Names:
     """Host names and what they stand for, in place of the system's resolver.
 
-    ``names["a.test"] = [(host, port), ...]`` makes a name; ``names.lookups`` are the names asked for; while
-    ``names.answering`` is cleared, nothing is answered.
+    ``names["a.test"] = [(host, port), ...]`` makes a name; ``names.lookups`` are the names asked for,
+    ``names.times`` when; while ``names.answering`` is cleared, nothing is answered.
     """
 
     def __init__(self) -> None:
         self._real = socket.getaddrinfo
         self._addresses: dict[str, list[tuple[str, int]]] = {}
         self.lookups: list[str] = []
+        self.times: list[float] = []
         self.answering = threading.Event()
         self.answering.set()
 
     def __setitem__(self, name: str, addresses: list[tuple[str, int]]) -> None:
         self._addresses[name] = addresses
 
-    def getaddrinfo(self, host: str, port: int, *args: Any, **options: Any) -> Any:
+    def getaddrinfo(self, host: str, port: int, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
         """Stand in for ``socket.getaddrinfo``."""
         if host not in self._addresses:
-            return self._real(host, port, *args, **options)
-        if options.get("flags", 0) & socket.AI_NUMERICHOST:
+            return self._real(host, port, family, type, proto, flags)
+        if flags & socket.AI_NUMERICHOST:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         self.lookups.append(host)
+        self.times.append(time.monotonic())
         assert self.answering.wait(BOUND)
         return [
             (socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port))

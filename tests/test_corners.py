@@ -6,19 +6,28 @@ import asyncio
 import gc
 import socket
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import sockio._link
 import sockio.aio
+import sockio.py2
 import sockio.sio
 from simulator import Instrument
 from sockio._core import Core
 from sockio._dial import Race
 from sockio._rules import UNSET
-from sockio.common import ConnectionTimeoutError, LinkError, Retry
-from tests.flavours import BOUND, Flavour, eventually
+from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError, Retry
+from tests.flavours import BOUND, FLAVOURS, Flavour, eventually
+
+
+@pytest.fixture(params=[each for each in FLAVOURS if each.name != "py2"], ids=lambda each: each.variant)
+def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
+    """Each flavour that is made of the core."""
+    with request.param() as flavour:
+        yield flavour
 
 
 class Over:
@@ -358,8 +367,14 @@ def test_an_on_connection_made_that_never_returns_is_cancelled_at_the_deadline(i
 
         tcp = sockio.aio.TCP(instrument.host, instrument.port, on_connection_made=never)
         with pytest.raises(ConnectionTimeoutError):
-            await tcp.write_readline(b"ECHO? a\n", timeout=0.01)
+            await tcp.write_readline(b"ECHO? a\n", timeout=0.5)
         await asyncio.wait_for(cancelled.wait(), BOUND)
 
     asyncio.run(main())
     assert instrument.ledger.commands == []
+
+
+def test_a_pause_that_begins_after_close_ends_at_once() -> None:
+    tcp = sockio.py2.TCP("127.0.0.1", 1)
+    with pytest.raises(ConnectionClosedError):
+        tcp._sleep(BOUND, None, tcp._closings - 1)

@@ -26,7 +26,7 @@ from curio.task import ContextTask
 
 import sockio
 from sockio.common import ConnectionClosedError, ConnectionTimeoutError
-from sockio.curio import TCP, Attendant
+from sockio.curio import TCP, _Attendant
 from tests.contract.test_lifetime import (
     INTERRUPTED,
     WHERE,
@@ -422,7 +422,7 @@ def test_an_event_callback_under_way_is_cancelled_at_the_end_of_the_run(instrume
 def test_every_kernel_gives_back_what_its_attendant_holds(instrument: Instrument) -> None:
     async def main() -> Any:
         async with tcp(instrument):
-            return Attendant.here()
+            return _Attendant.here()
 
     attendant = curio.run(main)
     attendant.call(print)  # does no harm
@@ -643,7 +643,7 @@ def test_each_of_two_kernels_in_two_threads_has_an_attendant(instrument: Instrum
                 assert reply.startswith(b"%d," % number)
             with pytest.raises(ConnectionTimeoutError):
                 await sock.write_readline(b"DELAY? 3600\n", timeout=0.05)
-        done.append(Attendant.here())
+        done.append(_Attendant.here())
 
     done: list[Any] = []
     threads = [threading.Thread(target=curio.run, args=(main,)) for _ in range(2)]

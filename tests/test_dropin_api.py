@@ -242,13 +242,9 @@ asyncio.run(main())
 """,
 }
 
+
 #: Which are still to come; the day they are here, their examples pass, and this fails.
-COMING = {
-    "py2": pytest.mark.xfail(raises=ImportError, reason="sockio.py2 isn't there yet"),
-}
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=COMING.get(name, ())) for name in README])
+@pytest.mark.parametrize("name", README)
 def test_an_example_runs(name: str, instrument: Instrument, capsys: pytest.CaptureFixture[str]) -> None:
     program = README[name].replace("acme.example.com", instrument.host).replace("5000", str(instrument.port))
     namespace: dict[str, Any] = {"kill_the_server_connection_and_bring_it_back_to_life": instrument.restart}

@@ -82,6 +82,17 @@ def test_the_end_of_the_link_ends_an_indefinite_block(flavour: Flavour, peer: Pe
         sock.readblock(timeout=BOUND)
 
 
+@clause("Q5", "A8")
+def test_an_indefinite_block_that_came_before_the_end_of_the_link_is_whole(flavour: Flavour, peer: Peer) -> None:
+    sock = flavour.tcp(peer.host, peer.port)
+    sock.open()
+    other_end = peer.accept()
+    other_end.sendall(b"#0a\nb\n")
+    other_end.close()
+    eventually(lambda: not sock.connected())
+    assert sock.readblock(timeout=None) == b"a\nb"
+
+
 @clause("Q5", "Q1")
 @pytest.mark.parametrize("sent", [b"#", b"#1", b"#15abc", b"#13abc", b"#0", b"#0abc", b"#41"])
 def test_a_block_that_was_cut_off_is_only_partial(flavour: Flavour, peer: Peer, sent: bytes) -> None:

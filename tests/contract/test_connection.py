@@ -15,7 +15,7 @@ from simulator.faults import Silence
 from sockio.common import ConnectionClosedError, Retry
 from tests.calls import CALLS, IDENTITY, READS, callers
 from tests.clauses import clause, flavours
-from tests.flavours import BOUND, Flavour, Running, Script, Sio, Sock, eventually
+from tests.flavours import BOUND, Flavour, Py2, Running, Script, Sio, Sock, eventually
 from tests.peers import Names, Peer, received, received_to_end
 
 #: Seconds within which a caller that was woken must have returned: nothing else would wake it in that time.
@@ -28,6 +28,14 @@ Factory = Callable[..., Instrument]
 def wait_for_links(instrument: Instrument, count: int) -> None:
     """Wait until the instrument has accepted that many."""
     instrument.ledger.wait(lambda ledger: len(ledger.links) == count)
+
+
+def is_closed(sock: Any) -> bool:
+    """Whether a socket has given its descriptor back."""
+    try:
+        return bool(sock.fileno() == -1)
+    except OSError:  # so says Python 2.7
+        return True
 
 
 # C1
@@ -184,7 +192,7 @@ def test_close_wakes_a_caller_that_waits_for_data(flavour: Flavour, instrument: 
 def test_close_wakes_a_stream(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
-    step = flavour.start(flavour.step, flavour.module.LineStream(sock.raw, reconnect=True))
+    step = flavour.start(flavour.step, flavour.module.LineStream(sock.raw))
     eventually(lambda: callers(sock) == 1)
     sock.close()
     assert isinstance(step.error(PROMPTLY), ConnectionError)
@@ -198,8 +206,9 @@ def test_close_wakes_callers_that_wait_for_their_turn(flavour: Flavour, instrume
     first = sock.start("write_readline", b"ECHO? first\n")
     instrument.ledger.wait(lambda ledger: ledger.commands)
     waiting = [sock.start("write_readline", b"ECHO? later\n") for _ in range(3)]
-    waiting.append(flavour.start(sock.transaction, lambda: iter(())))
-    eventually(lambda: callers(sock) == 5)
+    if flavour.applies("A6"):
+        waiting.append(flavour.start(sock.transaction, lambda: iter(())))
+    eventually(lambda: callers(sock) == 1 + len(waiting))
     sock.close()
     for call in (first, *waiting):
         assert isinstance(call.error(PROMPTLY), ConnectionError)
@@ -207,7 +216,7 @@ def test_close_wakes_callers_that_wait_for_their_turn(flavour: Flavour, instrume
     assert instrument.ledger.count(b"ECHO? later") == 0
 
 
-@clause("C2")
+@clause("C2", "A6")
 def test_close_wakes_callers_that_wait_for_somebodys_transaction(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
     inside = threading.Event()
@@ -333,12 +342,14 @@ def test_the_descriptor_is_closed_once_nobody_uses_it(flavour: Flavour, instrume
     eventually(lambda: callers(sock) == 1)
     sock.close()
     call.error(PROMPTLY)
-    eventually(lambda: link.sock.fileno() == -1)
+    eventually(lambda: is_closed(link.sock))
 
 
 @clause("C2")
-@flavours("sio")
-def test_the_descriptor_is_not_closed_under_another_threads_feet(instrument: Instrument) -> None:
+@pytest.mark.parametrize("variant", [pytest.param(each, marks=flavours(each.name)) for each in (Sio, Py2)])
+def test_the_descriptor_is_not_closed_under_another_threads_feet(
+    variant: type[Flavour], instrument: Instrument
+) -> None:
     in_poll, go_on = threading.Event(), threading.Event()
 
     class SlowPoller:
@@ -355,7 +366,7 @@ def test_the_descriptor_is_not_closed_under_another_threads_feet(instrument: Ins
             assert go_on.wait(BOUND)
             return events
 
-    with Sio() as flavour:
+    with variant() as flavour:
         sock = flavour.tcp(instrument.host, instrument.port)
         sock.open()
         link = sock.raw._link
@@ -401,8 +412,9 @@ def test_after_close_without_auto_reconnect_every_call_says_what_to_do(
             getattr(sock, name)(*args)
     with pytest.raises(ConnectionError, match=r"not open.*call open\(\)"):
         next(sock.lines())
-    with pytest.raises(ConnectionError, match=r"not open.*call open\(\)"):
-        flavour.call(sock.transaction, lambda: iter(()))
+    if flavour.applies("A6"):
+        with pytest.raises(ConnectionError, match=r"not open.*call open\(\)"):
+            flavour.call(sock.transaction, lambda: iter(()))
     assert (sock.connected(), sock.is_open, sock.at_eof(), sock.in_waiting()) == (False, False, False, 0)
     sock.reset_input_buffer()
     sock.open()
@@ -649,7 +661,7 @@ def test_a_name_that_does_not_exist_is_an_os_error(flavour: Flavour, monkeypatch
     def getaddrinfo(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(flavour.imported("socket"), "getaddrinfo", getaddrinfo)
     sock = flavour.tcp("nowhere.test", 5025)
     with pytest.raises(socket.gaierror, match=r"nowhere\.test:5025.*not known"):
         sock.open()

@@ -273,7 +273,7 @@ def test_the_message_names_every_call(flavour: Flavour, instrument: Instrument) 
 
 @clause("X2")
 def test_the_message_shows_what_was_cut_off(flavour: Flavour, instrument: Instrument) -> None:
-    assert repr(IDENTITY[:3]) in str(end_of_the_link(flavour, instrument))
+    assert repr(IDENTITY[:3]).lstrip("b") in str(end_of_the_link(flavour, instrument))
 
 
 @clause("X2")
@@ -430,6 +430,11 @@ def test_wrong_arguments_of_a_stream_raise_at_once(
 def test_wrong_arguments_of_the_object_raise_at_once(
     flavour: Flavour, options: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
+    ((name, value),) = options.items()
+    if isinstance(value, bytes) and flavour.variant == "py2-2.7":
+        pytest.skip("these bytes are a str there")
+    if name.startswith("on_") and name not in flavour.callbacks:
+        pytest.skip("this flavour doesn't tell of that event")
     arguments = {"host": "127.0.0.1", "port": 5025, **options}
     with pytest.raises(kind, match=message):
         flavour.call(flavour.module.TCP, **arguments)
@@ -542,16 +547,19 @@ class Trace(logging.Handler):
 
 
 @pytest.fixture
-def trace() -> Iterator[Trace]:
+def trace(flavour: Flavour) -> Iterator[Trace]:
     """The wire trace, switched on."""
     trace = Trace()
     logger = logging.getLogger("sockio.wire")
     logger.addHandler(trace)
-    logger.setLevel(WIRE)
     logger.propagate = False
+    levels = {logger, flavour.imported("logging").getLogger("sockio.wire")}
+    for each in levels:
+        each.setLevel(WIRE)
     yield trace
+    for each in levels:
+        each.setLevel(logging.NOTSET)
     logger.propagate = True
-    logger.setLevel(logging.NOTSET)
     logger.removeHandler(trace)
 
 
@@ -578,6 +586,4 @@ def test_the_wire_trace_shows_every_byte(flavour: Flavour, peer: Peer, trace: Tr
 def test_the_wire_trace_costs_nothing_when_it_is_off(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
-    link = sock.raw._link
-    assert link.send == link.sock.send  # the very functions that a call uses, nothing in between
-    assert link.arrived == link.buffer.feed
+    assert flavour.is_untraced(sock)

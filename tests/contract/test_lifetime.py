@@ -29,23 +29,35 @@ import pytest
 
 import sockio
 import sockio.aio
+import sockio.py2
 import sockio.sio
 from simulator import Delay, Instrument
 from sockio.common import ConnectionTimeoutError
 from tests.clauses import clause, flavours
-from tests.flavours import BOUND, FLAVOURS, Flavour, Script, eventually
-from tests.flavours.futures import blocking
+from tests.flavours import BOUND, FLAVOURS, PYTHON27, Flavour, Script, eventually
+from tests.flavours.futures import Resolved
 
 SOCKIO = str(Path(sockio.__file__).parent)
 ROOT = Path(SOCKIO).parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 AIO = [flavour for flavour in FLAVOURS if flavour.name == "aio"]
+#: The classes whose calls block.
+BLOCKING = [(sockio.sio.TCP, "sio"), (Resolved, "futures"), (sockio.py2.TCP, "py2")]
+blocking = pytest.mark.parametrize("tcp", [pytest.param(tcp, id=name, marks=flavours(name)) for tcp, name in BLOCKING])
+in_programs = pytest.mark.parametrize(
+    ("tcp", "interpreter"),
+    [pytest.param(tcp, sys.executable, id=name, marks=flavours(name)) for tcp, name in BLOCKING]
+    + [pytest.param(sockio.py2.TCP, PYTHON27, id="py2-2.7", marks=flavours("py2"))] * (PYTHON27 is not None),
+)
 
 
-def python(program: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+def python(
+    program: str, *arguments: object, interpreter: str = sys.executable, **options: Any
+) -> subprocess.Popen[str]:
     """Start a Python program, with warnings shown."""
-    command = [sys.executable, "-X", "dev", "-W", "always", "-c", textwrap.dedent(program), *map(str, arguments)]
+    shown = ["-X", "dev"] if interpreter == sys.executable else []
+    command = [interpreter, *shown, "-W", "always", "-B", "-c", textwrap.dedent(program), *map(str, arguments)]
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
@@ -57,9 +69,14 @@ def outcome(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def imported(program: str, tcp: type[sockio.sio.TCP]) -> str:
-    """Return a program for ``sockio.sio.TCP`` as one for another class with the same face."""
-    return program.replace("from sockio.sio import TCP", f"from {tcp.__module__} import {tcp.__name__} as TCP")
+def imported(tcp: type[Any]) -> str:
+    """Return the line of a program that imports a class."""
+    return f"from {tcp.__module__} import {tcp.__name__} as TCP"
+
+
+def busy(tcp: type[Any]) -> str:
+    """Return what is true in a program when somebody is inside a call of ``sock``."""
+    return "sock._queue" if tcp is sockio.py2.TCP else "sock.queues.reads"
 
 
 # F1
@@ -74,12 +91,11 @@ def test_a_dropped_object_closes_its_socket_and_warns(flavour: Flavour, instrume
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         flavour.start(script).result()
-        flavour.call(gc.collect)
-        eventually(lambda: caught)
+        flavour.allocated()
+        eventually(lambda: caught or not flavour.warns)
     instrument.ledger.wait(lambda ledger: not ledger.open_links)
-    (warning,) = caught
-    assert warning.category is ResourceWarning
-    assert f"{instrument.host}:{instrument.port}" in str(warning.message)
+    assert [warning.category for warning in caught] == flavour.warns * [ResourceWarning]
+    assert all(f"{instrument.host}:{instrument.port}" in str(warning.message) for warning in caught)
 
 
 @clause("F1")
@@ -93,7 +109,7 @@ def test_an_object_that_was_closed_or_never_open_drops_without_a_warning(
         yield raw.close()
 
     flavour.start(script).result()
-    flavour.call(gc.collect)
+    flavour.allocated()
 
 
 @clause("F1")
@@ -106,7 +122,7 @@ def test_a_dropped_object_closes_its_socket_even_if_the_warning_is_an_error(
         yield raw.write_readline(b"*IDN?\n")
 
     flavour.start(script).result()
-    flavour.call(gc.collect)
+    flavour.allocated()
     instrument.ledger.wait(lambda ledger: ledger.links and not ledger.open_links)
 
 
@@ -119,18 +135,23 @@ def test_an_object_that_could_not_be_made_drops_in_silence(flavour: Flavour, arg
 
 
 @clause("F1")
-@flavours("sio")
-def test_nothing_but_the_warning_is_printed_when_the_interpreter_exits_with_an_open_object_sio(
-    instrument: Instrument,
+@in_programs
+@pytest.mark.parametrize("cycle", ["sock.cycle = sock", ""], ids=["in a cycle", "alone"])
+def test_nothing_but_the_warning_is_printed_when_the_interpreter_exits_with_an_open_object(
+    instrument: Instrument, tcp: type[Any], interpreter: str, cycle: str
 ) -> None:
-    program = """
+    program = f"""
         import sys
-        from sockio.sio import TCP
-        sock = TCP("127.0.0.1", int(sys.argv[1]), on_connection_lost=print, on_eof_received=print)
-        sock.cycle = sock
+        {imported(tcp)}
+        sock = TCP("127.0.0.1", int(sys.argv[1]))
+        {cycle}
         sock.write_readline(b"*IDN?\\n")
     """
-    only_resource_warnings(python(program, instrument.port))
+    process = python(program, instrument.port, interpreter=interpreter)
+    if interpreter == PYTHON27:
+        assert outcome(process) == ""
+    else:
+        only_resource_warnings(process)
 
 
 @clause("F1")
@@ -178,7 +199,7 @@ def only_resource_warnings(process: subprocess.Popen[str]) -> None:
         output, complaints = process.communicate(timeout=BOUND)
     assert process.returncode == 0, complaints
     assert output == ""
-    assert "ResourceWarning: unclosed <sockio." in complaints
+    assert re.search(r"ResourceWarning: unclosed <(sockio|tests)\.", complaints), complaints
     assert not re.search("Exception ignored in: .*(Core|sockio)", complaints), complaints
 
 
@@ -225,7 +246,7 @@ def peer() -> Iterator[Peer]:
 @clause("F2")
 @linux
 def test_nothing_leaks_over_ten_thousand_reconnects(flavour: Flavour, peer: Peer) -> None:
-    sock = flavour.tcp("127.0.0.1", peer.port, on_connection_lost=callable)
+    sock = flavour.tcp("127.0.0.1", peer.port, **{flavour.callbacks[-1]: flavour.callback(lambda *_: None)})
 
     def reconnect(times: int) -> Script:
         for _ in range(times):
@@ -237,20 +258,17 @@ def test_nothing_leaks_over_ten_thousand_reconnects(flavour: Flavour, peer: Peer
                     time.sleep(0)
 
     def in_use() -> tuple[int, int, int]:
-        return len(os.listdir("/proc/self/fd")), threading.active_count(), flavour.tasks()
-
-    def blocks() -> int:
-        gc.collect()
-        return sys.getallocatedblocks()
+        files = flavour.imported("os").listdir("/proc/self/fd")
+        return len(files), flavour.imported("threading").active_count(), flavour.tasks()
 
     for peer.ending in ("close", "peer", "reset"):
         flavour.start(reconnect, 100).result()
-    usual, memory = in_use(), blocks()
+    usual, memory = in_use(), flavour.allocated()
     for peer.ending in ("close", "peer", "reset"):
         flavour.start(reconnect, 3400).result(2 * BOUND)
     eventually(lambda: all(now <= before for now, before in zip(in_use(), usual, strict=True)))
     if sys.gettrace() is None:  # coverage's own notes grow with the number of threads
-        assert blocks() - memory < 2000
+        assert flavour.allocated() - memory < 2000
     assert sock.connection_counter == 10_500
 
 
@@ -262,30 +280,34 @@ FORK = """
     warnings.simplefilter("ignore", DeprecationWarning)  # a thread (the watcher) runs while this program forks
 
     def say(*what):
-        os.write(1, (" ".join(map(str, what)) + "\\n").encode())
+        shown = ["b" + repr(part).lstrip("b") if isinstance(part, bytes) else str(part) for part in what]
+        if str is bytes:
+            shown[0] = what[0]
+        os.write(1, (" ".join(shown) + "\\n").encode())
 
     port = int(sys.argv[1])
 """
 
 
 @clause("F3")
-@blocking
+@in_programs
 @forks
-def test_after_fork_parent_and_child_have_a_link_each_sio(tcp: type[sockio.sio.TCP], instrument: Instrument) -> None:
-    program = """
-    from sockio.sio import TCP
+def test_after_fork_parent_and_child_have_a_link_each(instrument: Instrument, tcp: type[Any], interpreter: str) -> None:
+    tells = "on_connection_lost=lambda cause: lost.set()" if tcp is not sockio.py2.TCP else ""
+    program = f"""
+    {imported(tcp)}
     lost = threading.Event()
-    sock = TCP("127.0.0.1", port, timeout=30, on_connection_lost=lambda cause: lost.set())
+    sock = TCP("127.0.0.1", port, timeout=30, {tells})
     sock.write_readline(b"ECHO? before\\n")
     waiting = threading.Thread(target=lambda: say("parent", sock.write_readline(b"DELAY? 0.3\\n")))
     waiting.start()
-    while not sock.queues.reads:
+    while not {busy(tcp)}:
         pass
     child = os.fork()
     if not child:
         say("child", sock.write_readline(b"ECHO? child\\n"), sock.connection_counter)
         sys.stdin.readline()
-        say("child", lost.wait(30))
+        say("child", lost.wait(30) if {bool(tells)} else True)
         say("child", sock.write_readline(b"ECHO? child\\n"), sock.connection_counter)
         sock.close()
         os._exit(0)
@@ -295,7 +317,7 @@ def test_after_fork_parent_and_child_have_a_link_each_sio(tcp: type[sockio.sio.T
     say("parent closed")
     os.waitpid(child, 0)
     """
-    check_fork(instrument, imported(program, tcp))
+    check_fork(instrument, program, interpreter)
 
 
 @clause("F3")
@@ -338,8 +360,8 @@ def test_after_fork_parent_and_child_have_a_link_each_aio(instrument: Instrument
     check_fork(instrument, program)
 
 
-def check_fork(instrument: Instrument, program: str) -> None:
-    process = python(FORK + program, instrument.port, stdin=subprocess.PIPE)
+def check_fork(instrument: Instrument, program: str, interpreter: str = sys.executable) -> None:
+    process = python(FORK + program, instrument.port, interpreter=interpreter, stdin=subprocess.PIPE)
     instrument.ledger.wait(lambda ledger: ledger.links == [1, 2], BOUND)
     instrument.ledger.wait(lambda ledger: ledger.open_links == [2], BOUND)  # the child holds no copy of the parent's
     instrument.drop()
@@ -428,11 +450,11 @@ INTERRUPTED = """
     where, port = sys.argv[1], int(sys.argv[2])
     from sockio.common import Retry
     real = socket.getaddrinfo
-    def slow(host, *args, **options):
-        if not options.get("flags") and where == "resolving":
+    def slow(host, port, family=0, type=0, proto=0, flags=0):
+        if not flags and where == "resolving":
             os.write(1, b"ready\\n")
             time.sleep(3600)
-        return real(host, *args, **options)
+        return real(host, port, family, type, proto, flags)
     socket.getaddrinfo = slow
     retry = Retry(attempts=None, delay=3600) if where == "backing off" else Retry()
     host = "nowhere.invalid" if where == "resolving" else "127.0.0.1"
@@ -440,44 +462,46 @@ INTERRUPTED = """
 
 
 @clause("F5")
-@blocking
+@in_programs
 @pytest.mark.parametrize("where", WHERE)
 def test_a_blocking_call_ends_at_once_with_keyboard_interrupt(
-    tcp: type[sockio.sio.TCP], instrument: Instrument, where: str
+    instrument: Instrument, tcp: type[Any], interpreter: str, where: str
 ) -> None:
     program = (
         INTERRUPTED
-        + """
-    from sockio.sio import TCP
+        + f"""
+    {imported(tcp)}
     greeting = [where == "callback"]
     def greet():
         if greeting.pop():
             sock.write_readline(b"DELAY? 3600\\n")
-    sock = TCP(host, port, retry=retry, on_connection_made=greet if greeting[0] else None)
+    sock = TCP(host, port, timeout=None, retry=retry, on_connection_made=greet if greeting[0] else None)
     def first():
         try:
             sock.write_readline(b"DELAY? 3600\\n")
-        except ConnectionError:
+        except EnvironmentError:
             pass  # closed below
     if where == "turn":
-        threading.Thread(target=first, daemon=True).start()
-        while not sock.queues.reads:
+        thread = threading.Thread(target=first)
+        thread.daemon = True
+        thread.start()
+        while not {busy(tcp)}:
             time.sleep(0.001)
     os.write(1, b"ready\\n")
     try:
         sock.write_readline(b"DELAY? 3600\\n")
     except KeyboardInterrupt:
-        print("interrupted", flush=True)
+        os.write(1, b"interrupted\\n")
     sys.stdin.readline()
     sock.host = "127.0.0.1"
     if where == "turn":
         sock.close()
     greeting.append(False)
-    print(sock.write_readline(b"ECHO? again\\n", timeout=60))
+    os.write(1, sock.write_readline(b"ECHO? again\\n", timeout=60))
     sock.close()
     """
     )
-    check_interrupt(instrument, imported(program, tcp), where)
+    check_interrupt(instrument, program, where, interpreter)
 
 
 @clause("F5")
@@ -516,12 +540,12 @@ def test_asyncio_run_ends_at_once_with_keyboard_interrupt(instrument: Instrument
     check_interrupt(instrument, program, where)
 
 
-def check_interrupt(instrument: Instrument, program: str, where: str) -> None:
+def check_interrupt(instrument: Instrument, program: str, where: str, interpreter: str = sys.executable) -> None:
     if where == "connecting":
         instrument.hang()
     elif where == "backing off":
         instrument.refuse()
-    process = python(program, where, instrument.port, stdin=subprocess.PIPE)
+    process = python(program, where, instrument.port, interpreter=interpreter, stdin=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdin is not None
     ready = 2 if where == "resolving" else 1
@@ -534,7 +558,7 @@ def check_interrupt(instrument: Instrument, program: str, where: str) -> None:
     instrument.heal()
     process.stdin.write("\n")
     process.stdin.flush()
-    assert outcome(process) == "b'again,1\\n'\n"
+    assert outcome(process) in ("b'again,1\\n'\n", "again,1\n")
 
 
 @functools.cache
@@ -640,13 +664,13 @@ def interrupted_everywhere(call: Callable[[], Any]) -> Iterator[str]:
 @torn
 @pytest.mark.parametrize("state", ["connected", "closed", "lost", "greeted", "timed"])
 def test_an_interrupt_at_any_point_of_a_call_leaves_the_object_usable(
-    tcp: type[sockio.sio.TCP], instrument: Instrument, state: str
+    tcp: type[Any], instrument: Instrument, state: str
 ) -> None:
     def greet() -> None:
         if state == "greeted":
             sock.write_readline(b"ECHO? hello\n")
 
-    sock = tcp(instrument.host, instrument.port, on_connection_made=greet)
+    sock = tcp(instrument.host, instrument.port, timeout=None, on_connection_made=greet)
     timeout = BOUND if state == "timed" else None
 
     def prepare() -> None:
@@ -670,9 +694,9 @@ def test_an_interrupt_at_any_point_of_a_call_leaves_the_object_usable(
 @blocking
 @torn
 def test_an_interrupt_at_any_point_of_a_call_that_times_out_gives_its_reply_to_nobody(
-    tcp: type[sockio.sio.TCP], instrument: Instrument
+    tcp: type[Any], instrument: Instrument
 ) -> None:
-    sock = tcp(instrument.host, instrument.port)
+    sock = tcp(instrument.host, instrument.port, timeout=None)
 
     def time_out() -> None:
         with contextlib.suppress(ConnectionTimeoutError):
@@ -692,9 +716,9 @@ def test_an_interrupt_at_any_point_of_a_call_that_times_out_gives_its_reply_to_n
 @torn
 @pytest.mark.parametrize("state", ["connected", "closed"])
 def test_an_interrupt_at_any_point_holds_up_no_thread_that_waits(
-    tcp: type[sockio.sio.TCP], instrument: Instrument, state: str
+    tcp: type[Any], instrument: Instrument, state: str
 ) -> None:
-    sock = tcp(instrument.host, instrument.port)
+    sock = tcp(instrument.host, instrument.port, timeout=None)
     replies: list[bytes] = []
 
     def other() -> None:
@@ -716,11 +740,11 @@ def test_an_interrupt_at_any_point_holds_up_no_thread_that_waits(
 
 
 @clause("F5", "A6")
-@blocking
+@pytest.mark.parametrize("tcp", [pytest.param(tcp, id=name, marks=flavours(name)) for tcp, name in BLOCKING[:2]])
 @torn
 @pytest.mark.parametrize("state", ["connected", "closed"])
 def test_an_interrupt_at_any_point_of_a_transaction_leaves_the_object_usable(
-    tcp: type[sockio.sio.TCP], instrument: Instrument, state: str
+    tcp: type[Any], instrument: Instrument, state: str
 ) -> None:
     sock = tcp(instrument.host, instrument.port)
 
@@ -741,9 +765,9 @@ def test_an_interrupt_at_any_point_of_a_transaction_leaves_the_object_usable(
 @blocking
 @torn
 def test_an_interrupt_at_any_point_of_a_plain_read_leaves_the_object_usable(
-    tcp: type[sockio.sio.TCP], instrument: Instrument
+    tcp: type[Any], instrument: Instrument
 ) -> None:
-    sock = tcp(instrument.host, instrument.port)
+    sock = tcp(instrument.host, instrument.port, timeout=None)
 
     def call() -> None:
         sock.write(b"DATA? 3\n")
@@ -786,11 +810,53 @@ def test_an_interrupt_of_a_busy_loop_leaves_the_object_usable(instrument: Instru
 
 
 @clause("F5", "A2")
-@blocking
-def test_an_interrupt_of_busy_calls_leaves_the_object_usable(tcp: type[sockio.sio.TCP], instrument: Instrument) -> None:
+@pytest.mark.skipif(PYTHON27 is None, reason="no Python 2.7 here")
+@flavours("py2")
+def test_interrupts_of_python_27_leave_the_object_usable_and_hold_up_no_thread(instrument: Instrument) -> None:
     program = """
-        import random, signal, sys
-        from sockio.sio import TCP
+        import os, random, signal, sys, threading, time
+        from sockio.py2 import TCP
+        sys.setcheckinterval(1)  # a signal may strike at any instruction
+        seed = random.randrange(2**32)
+        chance = random.Random(seed)
+        sock = TCP("127.0.0.1", int(sys.argv[1]), timeout=60)
+        over = threading.Event()
+        def work(name):
+            while not over.is_set():
+                reply = sock.write_readline(b"ECHO? %s\\n" % name)
+                assert reply.startswith(name + b","), (seed, name, reply)
+        def other():
+            while not over.is_set():
+                try:
+                    work(b"other")
+                except EnvironmentError:
+                    pass
+        thread = threading.Thread(target=other)
+        thread.start()
+        for number in range(200):
+            timer = threading.Timer(chance.uniform(0.0001, 0.01), os.kill, (os.getpid(), signal.SIGINT))
+            try:
+                timer.start()
+                try:
+                    work(b"main")
+                except EnvironmentError:
+                    time.sleep(1)
+            except KeyboardInterrupt:
+                timer.join()
+        over.set()
+        thread.join()
+        sock.close()
+        os.write(1, b"done\\n")
+    """
+    assert outcome(python(program, instrument.port, interpreter=PYTHON27 or "")) == "done\n"
+
+
+@clause("F5", "A2")
+@blocking  # Python 2.7: above
+def test_an_interrupt_of_busy_calls_leaves_the_object_usable(instrument: Instrument, tcp: type[Any]) -> None:
+    program = f"""
+        import os, random, signal, sys
+        {imported(tcp)}
         seed = random.randrange(2**32)
         chance = random.Random(seed)
         sock = TCP("127.0.0.1", int(sys.argv[1]), timeout=60)
@@ -806,10 +872,10 @@ def test_an_interrupt_of_busy_calls_leaves_the_object_usable(tcp: type[sockio.si
             except KeyboardInterrupt:
                 pass
         sock.close()
-        print("usable")
+        os.write(1, b"usable\\n")
     """
     # Python mentions what was torn before it was begun.
-    with python(imported(program, tcp), instrument.port) as process:
+    with python(program, instrument.port) as process:
         output, complaints = process.communicate(timeout=BOUND)
     assert (process.returncode, output) == (0, "usable\n"), complaints
 
@@ -818,23 +884,25 @@ def test_an_interrupt_of_busy_calls_leaves_the_object_usable(tcp: type[sockio.si
 
 
 @clause("F6")
-@blocking
+@in_programs
 @pytest.mark.parametrize("where", ["reading", "turn", "connecting", "resolving", "backing off"])
-def test_a_pending_call_does_not_hold_up_the_exit_of_the_interpreter_sio(
-    tcp: type[sockio.sio.TCP], instrument: Instrument, where: str
+def test_a_pending_call_does_not_hold_up_the_exit_of_the_interpreter(
+    instrument: Instrument, tcp: type[Any], interpreter: str, where: str
 ) -> None:
     program = (
         INTERRUPTED
-        + """
-    from sockio.sio import TCP
-    sock = TCP(host, port, retry=retry)
+        + f"""
+    {imported(tcp)}
+    sock = TCP(host, port, timeout=None, retry=retry)
     for _ in range(1 + (where == "turn")):
-        threading.Thread(target=sock.write_readline, args=(b"DELAY? 3600\\n",), daemon=True).start()
+        thread = threading.Thread(target=sock.write_readline, args=(b"DELAY? 3600\\n",))
+        thread.daemon = True
+        thread.start()
     os.write(1, b"ready\\n")
     sys.stdin.readline()
     """
     )
-    check_exit(instrument, imported(program, tcp), where)
+    check_exit(instrument, program, where, interpreter)
 
 
 @clause("F6")
@@ -865,42 +933,63 @@ def test_a_pending_call_holds_up_neither_the_end_of_the_loop_nor_the_exit(
 
 
 @clause("F6", "T1")
-@flavours("sio")
+@in_programs
+def test_a_slow_resolver_does_not_hold_up_the_exit_after_a_timeout_in_threads(
+    instrument: Instrument, tcp: type[Any], interpreter: str
+) -> None:
+    program = (
+        INTERRUPTED
+        + f"""
+    {imported(tcp)}
+    from sockio.common import ConnectionTimeoutError
+    try:
+        TCP(host, port).open(timeout=0.1)
+    except ConnectionTimeoutError:
+        os.write(1, b"timed out\\n")
+    """
+    )
+    assert outcome(python(program, "resolving", instrument.port, interpreter=interpreter)) == "ready\ntimed out\n"
+
+
+@clause("F6", "T1")
 @flavours("aio")
 def test_a_slow_resolver_does_not_hold_up_the_exit_after_a_timeout(instrument: Instrument) -> None:
     program = (
         INTERRUPTED
         + """
     import asyncio
-    import sockio.aio, sockio.sio
+    import sockio.aio
     from sockio.common import ConnectionTimeoutError
     async def main():
         await sockio.aio.TCP(host, port, timeout=0.1).write_readline(b"*IDN?\\n")
-    for call in (lambda: sockio.sio.TCP(host, port, timeout=0.1).open(timeout=0.1), lambda: asyncio.run(main())):
-        try:
-            call()
-        except ConnectionTimeoutError:
-            print("timed out")
+    try:
+        asyncio.run(main())
+    except ConnectionTimeoutError:
+        print("timed out")
     """
     )
-    assert outcome(python(program, "resolving", instrument.port)) == 2 * "ready\ntimed out\n"
+    assert outcome(python(program, "resolving", instrument.port)) == "ready\ntimed out\n"
 
 
-def check_exit(instrument: Instrument, program: str, where: str) -> None:
+def check_exit(instrument: Instrument, program: str, where: str, interpreter: str = sys.executable) -> None:
     if where == "connecting":
         instrument.hang()
     elif where == "backing off":
         instrument.refuse()
-    process = python(program, where, instrument.port, stdin=subprocess.PIPE)
+    process = python(program, where, instrument.port, interpreter=interpreter, stdin=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdin is not None
     ready = 2 if where == "resolving" else 1
     assert [process.stdout.readline() for _ in range(ready)] == ready * ["ready\n"]
     if where in ("reading", "turn"):
         instrument.ledger.wait(lambda ledger: ledger.commands, BOUND)
+    if interpreter == PYTHON27:
+        time.sleep(0.05)  # pending means asleep: 2.7 may crash as it exits while a daemon thread is awake, anybody's
     process.stdin.write("\n")
     process.stdin.flush()
     with process:
         _, complaints = process.communicate(timeout=BOUND)
     assert process.returncode == 0, complaints
-    assert "Traceback" not in complaints, complaints
+    # Python 2.7 says so of any daemon thread that is awake at that moment.
+    awake = complaints.count("(most likely raised during interpreter shutdown)") if interpreter == PYTHON27 else 0
+    assert complaints.count("Traceback") == awake, complaints

@@ -317,7 +317,7 @@ def test_an_overlong_line_in_a_stream_raises(flavour: Flavour, peer: Peer) -> No
 
 @clause("Q3")
 def test_an_overlong_line_costs_little_more_memory_than_buffer_size(flavour: Flavour, peer: Peer) -> None:
-    limit = 2**21
+    limit = 2**23  # so much that what the tests themselves need is little beside it
     sock = flavour.tcp(peer.host, peer.port, buffer_size=limit)
     tracemalloc.start()
     try:
@@ -326,7 +326,7 @@ def test_an_overlong_line_costs_little_more_memory_than_buffer_size(flavour: Fla
     finally:
         tracemalloc.stop()
     assert isinstance(error, LimitOverrunError)
-    assert peak < limit + limit // 8 + 2**18  # a bytearray grows by an eighth more than it needs
+    assert peak < limit + limit // 8 + 2**19  # a bytearray grows by an eighth more than it needs
 
 
 @clause("Q3")

@@ -531,17 +531,17 @@ def test_lines_that_arrived_together_cost_no_wait_each(
     flavour: Flavour, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[None] = []
-    more = flavour.module.Link.more
-
-    def counting(link: Any, deadline: float | None) -> Any:
-        waits.append(None)
-        return more(link, deadline)
-
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
+    more = sock.raw._link.more
+
+    def counting(deadline: float | None) -> Any:
+        waits.append(None)
+        return more(deadline)
+
     instrument.send(b"".join(b"%07d\n" % number for number in range(4000)))
     eventually(arrived(sock, 32000))
-    monkeypatch.setattr(flavour.module.Link, "more", counting)
+    monkeypatch.setattr(sock.raw._link, "more", counting)
     stream = flavour.call(flavour.stream_of, sock.raw)
 
     def consume() -> Script:

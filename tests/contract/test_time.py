@@ -15,6 +15,7 @@ import pytest
 from simulator import Instrument
 from simulator.faults import Cut, Drip, Silence
 from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError, Retry
+from tests.calls import callers
 from tests.clauses import clause
 from tests.flavours import Flavour, Running, Script, Sock, eventually
 from tests.peers import Names, Peer
@@ -130,7 +131,7 @@ def test_the_deadline_covers_the_wait_for_somebody_who_connects(flavour: Flavour
     sock = flavour.tcp(instrument.host, instrument.port)
     instrument.hang()
     first = sock.start("write", ECHO)
-    eventually(lambda: len(sock.raw.queues.connects) == 1)
+    eventually(lambda: callers(sock) == 1)
     with times_out():
         sock.write_readline(ECHO, timeout=0.05)
     assert not first.done()

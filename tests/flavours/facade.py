@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
+import importlib
 import inspect
 import os
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
@@ -125,6 +128,8 @@ class Flavour:
         cancels_steps: whether a step of a stream can
         cancelled: what that raises inside of it
         module: where its ``TCP`` lives
+        callbacks: the events that it tells of
+        warns: whether a dropped object warns
     """
 
     name: str
@@ -133,6 +138,8 @@ class Flavour:
     cancels_steps: bool
     cancelled: type[BaseException] = asyncio.CancelledError
     module: ModuleType
+    callbacks: tuple[str, ...] = ("on_connection_made", "on_connection_lost", "on_eof_received")
+    warns = True
 
     def tcp(self, host: str, port: int, **options: Any) -> Sock:
         """Make a ``TCP`` object, closed when the test ends."""
@@ -167,6 +174,35 @@ class Flavour:
                 yield self.call(self.step, stream)
             except EndOfStream:
                 return
+
+    def applies(self, clause: str) -> bool:
+        """Whether the clause concerns this flavour."""
+        from tests.conformance import applicability  # which imports the flavours
+
+        return not applicability()[clause][self.name].startswith("no")
+
+    def callers(self, sock: Sock) -> int:
+        """Return how many callers are inside a call of the object, being served or waiting for their turn."""
+        queues = sock.raw.queues
+        return len({id(ticket) for ticket in (*queues.reads, *queues.writes, *queues.connects)})
+
+    def is_untraced(self, sock: Sock) -> bool:
+        """Whether a call uses the very functions that move the bytes, with no wire trace in between."""
+        link = sock.raw._link
+        return bool(link.send == link.sock.send and link.arrived == link.buffer.feed)
+
+    def allocated(self) -> int:
+        """Return how many blocks of memory are in use where the object is, after collecting the garbage."""
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    def imported(self, name: str) -> Any:
+        """Return a module as the interpreter of the object has it."""
+        return importlib.import_module(name)
+
+    def returned(self, value: Any) -> Any:
+        """Return what a call has returned, in the form that all flavours share."""
+        return value
 
     def tasks(self) -> int:
         """Return how many tasks there are, its own included; 0 where there are none."""
@@ -232,15 +268,17 @@ class AsyncFlavour(Flavour):
         return manager.__aexit__(exc and type(exc), exc, exc and exc.__traceback__)
 
 
-def play(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+def play(
+    function: Callable[..., Any], *args: Any, returned: Callable[[Any], Any] = lambda value: value, **options: Any
+) -> Any:
     """Do a blocking call, or play a script of such calls, and return the result."""
     result: Any = function(*args, **options)
     if not isinstance(result, Generator):
-        return result
+        return returned(result)
     value = None
     try:
         while True:
-            value = result.send(value)
+            value = returned(result.send(value))
     except StopIteration as stop:
         return stop.value
 

@@ -23,7 +23,7 @@ class Sio(Flavour):
 
         def run() -> None:
             try:
-                future.set_result(play(function, *args, **options))
+                future.set_result(self._play(function, *args, **options))
             except BaseException as exc:
                 future.set_exception(exc)
 
@@ -31,13 +31,16 @@ class Sio(Flavour):
         return Running(future)
 
     def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        return play(function, *args, **options)
+        return self._play(function, *args, **options)
 
     def callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
-            return play(function, *args)
+            return self._play(function, *args)
 
         return run
+
+    def _play(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return play(function, *args, returned=self.returned, **options)
 
     def stream_of(self, raw: Any) -> Any:
         return iter(raw)

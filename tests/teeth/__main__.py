@@ -24,7 +24,7 @@ import pytest
 
 from tests.teeth.catalogue import ROOT, TEETH, Tooth
 
-COPIED = ("sockio", "simulator", "tests", "docs", "pyproject.toml")
+COPIED = ("sockio", "simulator", "tests", "docs", "pyproject.toml", "README.md", "LICENSE")
 JOBS = 2
 #: Seconds after which a run with a breakage is taken for one that fails, as it hangs.
 LIMIT = 180
@@ -46,7 +46,18 @@ def copied(root: Path) -> Iterator[Path]:
 
 def run_tests(copy: Path, clauses: set[str], *options: str, **environment: str) -> tuple[int | None, str]:
     """Run the tests of these clauses in a copy; return pytest's exit status (``None``: it hangs) and what it said."""
-    command = [sys.executable, "-m", "pytest", "tests/contract", "-q", "--tb=no", "-p", "no:cacheprovider", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/contract",
+        "tests/packaging",
+        "-q",
+        "--tb=no",
+        "-p",
+        "no:cacheprovider",
+        *options,
+    ]
     command += [f"--clause={clause}" for clause in clauses]
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     with (
