@@ -90,8 +90,9 @@ class Connector(Base):
                 raise error
             if deadline is not None and self._now() >= deadline:
                 raise error if isinstance(error, ConnectionTimeoutError) else self._connect_error(Expired(), error)
-            pause = self.retry.pause(failures, self._random())
-            await bell.wait(earliest(deadline, self._now() + pause))
+            until = earliest(deadline, self._now() + self.retry.pause(failures, self._random()))
+            while await bell.wait(until):  # rung by close(), or late, by the resolver of an attempt
+                self._check_open(closings)
             self._check_open(closings)
 
     def _connect_error(self, exc: OSError | Expired, previous: OSError | None) -> OSError:

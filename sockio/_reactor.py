@@ -112,7 +112,7 @@ class Reactor:
         self._poller.register(self._clapper, IN)
         self._pauses: set[Pause] = set()
         self._armed: dict[int, list[Pause]] = {}
-        self._hurried: deque[Pause] = deque()
+        self._hurried: deque[Callable[[], object]] = deque()
         self._adding = allocate_lock()
         self._until = math.inf
         self._asleep = False
@@ -142,7 +142,11 @@ class Reactor:
 
     def hurry(self, pause: Pause) -> None:
         """Step the call of a pause at once; no matter if it was over before. Called from any thread."""
-        self._hurried.append(pause)
+        self.soon(partial(self._resume, pause, True))
+
+    def soon(self, function: Callable[[], object]) -> None:
+        """Call a function between two steps. Called from any thread."""
+        self._hurried.append(function)
         self._wake()
 
     def _arm(self, sock: socket.socket, pause: Pause) -> None:
@@ -183,7 +187,7 @@ class Reactor:
             for pause in self._armed.pop(number, ()):
                 self._resume(pause, True)
         while self._hurried:
-            self._resume(self._hurried.popleft(), True)
+            self._hurried.popleft()()
         if time.monotonic() >= self._until:
             self._expire()
 

@@ -51,6 +51,9 @@ class Link(sio.Link):
         if not self.receive() and not in_time and (self.dropped or not self.drained):
             raise Expired
 
+    def may_have_ended(self) -> None:
+        self._reactor.soon(self.notice)  # after the step that met the error: the system tells only once what broke
+
     async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
         rest = memoryview(data)[sent:]
         while rest:

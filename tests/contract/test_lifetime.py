@@ -7,6 +7,7 @@ import contextlib
 import dis
 import functools
 import gc
+import inspect
 import linecache
 import os
 import re
@@ -580,6 +581,12 @@ def does_nothing(code: CodeType, line: int, at: int) -> bool:
     return leaves or dis.opname[code.co_code[at]] == "NOP"
 
 
+def suspends(code: CodeType, at: int) -> bool:
+    """Whether a coroutine or generator, left at this instruction, pauses; or an exception ends it."""
+    kinds = inspect.CO_COROUTINE | inspect.CO_GENERATOR
+    return bool(code.co_flags & kinds) and not dis.opname[code.co_code[at]].startswith("RETURN")
+
+
 def torn(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test whose interrupts leave new sockets and coroutines to Python, which mentions them."""
     for warning in ("ResourceWarning", "RuntimeWarning", "pytest.PytestUnraisableExceptionWarning"):
@@ -617,7 +624,7 @@ class Interrupter:
         def step(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal called
             if called and (
-                (event == "return" and not dis.opname[code.co_code[frame.f_lasti]].startswith("YIELD"))  # it suspends
+                (event == "return" and not suspends(code, frame.f_lasti))
                 or (event == "line" and not does_nothing(code, frame.f_lineno, frame.f_lasti))
             ):
                 self._count(frame, event)
@@ -848,24 +855,22 @@ def test_interrupts_of_python_27_leave_the_object_usable_and_hold_up_no_thread(i
 @blocking  # Python 2.7: above
 def test_an_interrupt_of_busy_calls_leaves_the_object_usable(instrument: Instrument, tcp: type[Any]) -> None:
     program = f"""
-        import os, random, signal, sys, threading
+        import os, random, signal, sys
         {imported(tcp)}
         seed = random.randrange(2**32)
         chance = random.Random(seed)
         sock = TCP("127.0.0.1", int(sys.argv[1]), timeout=60)
         calls = 0
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
         for number in range(200):
-            timer = threading.Timer(chance.uniform(0.001, 0.01), os.kill, (os.getpid(), signal.SIGINT))
-            timer.daemon = True
             try:
-                timer.start()
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.001, 0.01))
                 while True:
                     calls += 1
                     reply = sock.write_readline(b"ECHO? %d\\n" % calls)
                     assert reply.startswith(b"%d," % calls), (seed, calls, reply)
             except KeyboardInterrupt:
                 pass
-            timer.join()
         sock.close()
         os.write(1, b"usable\\n")
     """
