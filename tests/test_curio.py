@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import subprocess
 import sys
 import threading
 import time
@@ -33,11 +32,9 @@ from tests.contract.test_lifetime import (
     check_exit,
     check_interrupt,
     interrupted_everywhere,
-    only_resource_warnings,
-    outcome,
-    python,
     torn,
 )
+from tests.programs import ended, only_resource_warnings, outcome, python
 
 pytestmark = flavours("curio")
 
@@ -628,10 +625,10 @@ def test_socket_for_url_makes_the_object_of_curio() -> None:
 
 def test_without_curio_the_import_says_what_to_do() -> None:
     program = "import sys; sys.modules['curio'] = None; import sockio.curio"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=BOUND)
-    assert "ImportError: sockio.curio needs curio" in run.stderr
-    assert 'pip install "sockio[curio]"' in run.stderr
-    assert "3.10 and 3.11" in run.stderr
+    _, complaints = ended(python(program))
+    assert "ImportError: sockio.curio needs curio" in complaints
+    assert 'pip install "sockio[curio]"' in complaints
+    assert "3.10 and 3.11" in complaints
 
 
 @clause("A1")

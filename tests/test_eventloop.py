@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -24,6 +23,7 @@ import sockio.sio
 from simulator import Instrument
 from sockio.sio import DefaultEventLoop, EventLoop
 from tests.flavours import BOUND
+from tests.programs import outcome, python
 
 
 @pytest.fixture
@@ -325,18 +325,6 @@ def test_tcp_that_returns_futures(loop: EventLoop, instrument: Instrument) -> No
 # The process around it
 
 
-def python(program: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-X", "dev", "-W", "always", "-c", textwrap.dedent(program), *map(str, arguments)]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def outcome(process: subprocess.Popen[str]) -> str:
-    with process:
-        output, complaints = process.communicate(timeout=BOUND)
-    assert (process.returncode, complaints) == (0, "")
-    return output
-
-
 def test_a_pending_call_doesnt_hold_up_the_exit() -> None:
     program = """
     import asyncio, threading
@@ -364,7 +352,7 @@ def test_ctrl_c_ends_a_call_that_waits_and_cancels_it(instrument: Instrument) ->
         print(sock.write_readline(b"ECHO? again\\n", timeout=60))
     sock.close()
     """
-    process = python(program, instrument.port)
+    process = python(program, instrument.port, traced=False)
     instrument.ledger.wait(lambda ledger: ledger.commands, BOUND)
     process.send_signal(signal.SIGINT)
     assert outcome(process) == "b'again,1\\n'\n"

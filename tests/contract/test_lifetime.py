@@ -10,13 +10,11 @@ import gc
 import inspect
 import linecache
 import os
-import re
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import warnings
@@ -36,9 +34,9 @@ from sockio.common import ConnectionTimeoutError
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, FLAVOURS, PYTHON27, Flavour, Script, eventually
 from tests.flavours.futures import Resolved
+from tests.programs import ended, only_resource_warnings, outcome, python
 
 SOCKIO = str(Path(sockio.__file__).parent)
-ROOT = Path(SOCKIO).parent
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 AIO = [flavour for flavour in FLAVOURS if flavour.name == "aio"]
@@ -50,23 +48,6 @@ in_programs = pytest.mark.parametrize(
     [pytest.param(tcp, sys.executable, id=name, marks=flavours(name)) for tcp, name in BLOCKING]
     + [pytest.param(sockio.py2.TCP, PYTHON27, id="py2-2.7", marks=flavours("py2"))] * (PYTHON27 is not None),
 )
-
-
-def python(
-    program: str, *arguments: object, interpreter: str = sys.executable, **options: Any
-) -> subprocess.Popen[str]:
-    """Start a Python program, with warnings shown."""
-    shown = ["-X", "dev"] if interpreter == sys.executable else []
-    command = [interpreter, *shown, "-W", "always", "-B", "-c", textwrap.dedent(program), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-
-
-def outcome(process: subprocess.Popen[str]) -> str:
-    """Return what a program that ends in order has printed; whatever it complained of fails the test."""
-    with process:
-        output, complaints = process.communicate(timeout=BOUND)
-    assert (process.returncode, complaints) == (0, "")
-    return output
 
 
 def imported(tcp: type[Any]) -> str:
@@ -192,15 +173,6 @@ def test_nothing_but_the_warning_is_printed_when_the_interpreter_exits_with_an_o
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     only_resource_warnings(python(program, instrument.port, loop, closed))
-
-
-def only_resource_warnings(process: subprocess.Popen[str]) -> None:
-    with process:
-        output, complaints = process.communicate(timeout=BOUND)
-    assert process.returncode == 0, complaints
-    assert output == ""
-    assert re.search(r"ResourceWarning: unclosed <(sockio|tests)\.", complaints), complaints
-    assert not re.search("Exception ignored in: .*(Core|sockio)", complaints), complaints
 
 
 # F2
@@ -545,7 +517,7 @@ def check_interrupt(instrument: Instrument, program: str, where: str, interprete
         instrument.hang()
     elif where == "backing off":
         instrument.refuse()
-    process = python(program, where, instrument.port, interpreter=interpreter, stdin=subprocess.PIPE)
+    process = python(program, where, instrument.port, interpreter=interpreter, traced=False, stdin=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdin is not None
     ready = 2 if where == "resolving" else 1
@@ -806,7 +778,7 @@ def test_an_interrupt_of_a_busy_loop_leaves_the_object_usable(instrument: Instru
                 print("interrupted")
         asyncio.run(sock.close())
     """
-    assert outcome(python(program, instrument.port)) == 30 * "interrupted\n"
+    assert outcome(python(program, instrument.port, traced=False)) == 30 * "interrupted\n"
 
 
 @clause("F5", "A2")
@@ -875,8 +847,8 @@ def test_an_interrupt_of_busy_calls_leaves_the_object_usable(instrument: Instrum
         os.write(1, b"usable\\n")
     """
     # Python mentions what was torn before it was begun.
-    with python(program, instrument.port) as process:
-        output, complaints = process.communicate(timeout=BOUND)
+    process = python(program, instrument.port, traced=False)
+    output, complaints = ended(process)
     assert (process.returncode, output) == (0, "usable\n"), complaints
 
 
@@ -987,8 +959,7 @@ def check_exit(instrument: Instrument, program: str, where: str, interpreter: st
         time.sleep(0.05)  # pending means asleep: 2.7 may crash as it exits while a daemon thread is awake, anybody's
     process.stdin.write("\n")
     process.stdin.flush()
-    with process:
-        _, complaints = process.communicate(timeout=BOUND)
+    _, complaints = ended(process)
     assert process.returncode == 0, complaints
     # Python 2.7 says so of any daemon thread that is awake at that moment.
     awake = complaints.count("(most likely raised during interpreter shutdown)") if interpreter == PYTHON27 else 0

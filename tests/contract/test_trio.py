@@ -18,17 +18,10 @@ from simulator import Instrument
 from sockio.common import ConnectionClosedError, ConnectionLostError, ConnectionTimeoutError
 from sockio.trio import TCP, BlockStream, LineStream
 from tests.clauses import clause, flavours
-from tests.contract.test_lifetime import (
-    INTERRUPTED,
-    WHERE,
-    check_exit,
-    check_interrupt,
-    only_resource_warnings,
-    outcome,
-    python,
-)
+from tests.contract.test_lifetime import INTERRUPTED, WHERE, check_exit, check_interrupt
 from tests.flavours import BOUND, eventually
 from tests.peers import Names, Peer, received
+from tests.programs import only_resource_warnings, outcome, python
 
 on_trio = flavours("trio")
 
@@ -625,7 +618,7 @@ def test_an_interrupt_wherever_it_strikes_leaves_the_object_usable_in_the_same_r
             print("interrupted", interrupted)
         trio.run(main)
     """
-    assert outcome(python(program, instrument.port)) == "interrupted 50\n"
+    assert outcome(python(program, instrument.port, traced=False)) == "interrupted 50\n"
 
 
 @clause("F6")

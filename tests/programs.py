@@ -1,0 +1,63 @@
+"""Programs that tests run in processes of their own: started with warnings shown, ended within ``BOUND`` seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import sockio
+from tests.flavours import BOUND
+
+ROOT = Path(sockio.__file__).parent.parent
+
+
+def python(
+    program: str, *arguments: object, interpreter: str = sys.executable, traced: bool = True, **options: Any
+) -> subprocess.Popen[str]:
+    """Start a Python program.
+
+    Args:
+        program: Its text.
+        *arguments: Its ``sys.argv[1:]``.
+        interpreter: What runs it.
+        traced: Whether coverage, if it measures the tests, measures the program too. Its tracer takes locks that an
+            interrupt may leave locked: a program that is struck at any instant must go without.
+        **options: Further arguments of ``subprocess.Popen``.
+    """
+    shown = ["-X", "dev"] if interpreter == sys.executable else []
+    command = [interpreter, *shown, "-W", "always", "-B", "-c", textwrap.dedent(program), *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if traced or not name.startswith("COVERAGE_")}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Return what a program has printed until it ended, and its complaints; one that hangs is killed, and fails."""
+    with process:
+        try:
+            return process.communicate(timeout=BOUND)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def outcome(process: subprocess.Popen[str]) -> str:
+    """Return what a program that ends in order has printed; whatever it complained of fails the test."""
+    output, complaints = ended(process)
+    assert (process.returncode, complaints) == (0, "")
+    return output
+
+
+def only_resource_warnings(process: subprocess.Popen[str]) -> None:
+    """Demand that a program warns of an object left open, and says nothing else of it."""
+    output, complaints = ended(process)
+    assert process.returncode == 0, complaints
+    assert output == ""
+    assert re.search(r"ResourceWarning: unclosed <(sockio|tests)\.", complaints), complaints
+    assert not re.search("Exception ignored in: .*(Core|sockio)", complaints), complaints
