@@ -17,7 +17,8 @@ TABLE = CONTRACT.with_name("conformance.md")
 HEADING = """# Conformance
 
 How many tests verify each clause of the [contract](contract.md) in each flavour; a dash: the clause doesn't concern it.
-On Python 3.11, the newest that all flavours run on. `./run conformance` writes this page.
+On Python 3.11, the newest that all flavours run on. `./run conformance` writes this page, and CI compares
+it with its own run.
 """
 
 

@@ -17,7 +17,7 @@ from simulator.faults import Cut, Drip, Silence
 from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError, Retry
 from tests.calls import callers
 from tests.clauses import clause
-from tests.flavours import Flavour, Running, Script, Sock, eventually
+from tests.flavours import AsyncFlavour, Flavour, Running, Script, Sock, eventually
 from tests.peers import Names, Peer
 
 ECHO = b"ECHO? a\n"
@@ -216,6 +216,21 @@ def test_the_deadline_covers_a_callback_that_uses_the_object(flavour: Flavour, i
     def greet() -> Script:
         yield sock.raw.write_readline(b"DELAY? 600\n", timeout=None)
 
+    sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=flavour.callback(greet))
+    with times_out():
+        sock.write_readline(ECHO, timeout=0.4)
+    assert instrument.ledger.commands == [b"DELAY? 600"]
+
+
+@clause("T1", "E1")
+def test_the_deadline_covers_a_callback_that_waits_for_something_else(flavour: Flavour, instrument: Instrument) -> None:
+    if not isinstance(flavour, AsyncFlavour):
+        pytest.skip("a callback of this flavour blocks")
+
+    def greet() -> Script:
+        yield other.raw.write_readline(b"DELAY? 600\n", timeout=None)
+
+    other = flavour.tcp(instrument.host, instrument.port)
     sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=flavour.callback(greet))
     with times_out():
         sock.write_readline(ECHO, timeout=0.4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tests.flavours.aio import Aio, AioEager, AioOnUvloop
-from tests.flavours.facade import BOUND, EndOfStream, Flavour, Running, Script, Sock, eventually
+from tests.flavours.facade import BOUND, AsyncFlavour, EndOfStream, Flavour, Running, Script, Sock, eventually
 from tests.flavours.futures import Futures
 from tests.flavours.py2 import PYTHON27, Py2, Py2On27
 from tests.flavours.sio import Sio
@@ -17,6 +17,7 @@ __all__ = [
     "LEFT_OUT",
     "PYTHON27",
     "Aio",
+    "AsyncFlavour",
     "EndOfStream",
     "Flavour",
     "Futures",
