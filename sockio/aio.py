@@ -223,15 +223,15 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class Bell(BaseBell):
-    """A future of the running loop."""
+    """A future of the running loop: True when the bell has rung, False when the deadline has passed."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._future = self._loop.create_future()
+        self._future: asyncio.Future[bool] = self._loop.create_future()
 
     def ring(self) -> None:
         if not self._future.done() and not self._loop.is_closed():
-            self._future.set_result(None)
+            self._future.set_result(True)
 
     def ring_from_thread(self) -> None:
         try:
@@ -248,9 +248,7 @@ class Bell(BaseBell):
         try:
             for sock in connecting:
                 self._loop.add_writer(sock, self.ring)
-            return await self._future is None
-        except Expired:
-            return False
+            return await self._future
         finally:
             for sock in connecting:
                 self._loop.remove_writer(sock)
@@ -259,7 +257,7 @@ class Bell(BaseBell):
 
     def _late(self) -> None:
         if not self._future.done():
-            self._future.set_exception(Expired())
+            self._future.set_result(False)
 
 
 class Ticket(BaseTicket):
