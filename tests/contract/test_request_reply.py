@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tracemalloc
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from sockio.common import (
 )
 from tests.calls import IDENTITY, callers
 from tests.clauses import clause
-from tests.flavours import Flavour, Script, Sock, eventually
+from tests.flavours import Flavour, Py2On27, Script, Sock, eventually
 from tests.peers import Peer, received, received_to_end, send_in_pieces
 
 Factory = Callable[..., Instrument]
@@ -244,12 +245,12 @@ def overlong(flavour: Flavour, peer: Peer, sock: Sock, name: str, *args: Any, to
     other_end = peer.accept()
     if "write" in name:
         received(other_end, len(b"*IDN?\n"))  # what comes before the request goes out is not its reply
-    piece = bytes(2**16)
-    try:
-        for _ in range(total // len(piece)):
-            other_end.sendall(piece)
-    except OSError:
-        pass  # the link was dropped under way, as it should be
+    piece, sent = bytes(2**16), 0
+    other_end.settimeout(0.1)  # a full window that nobody reads from any more may stay full for a minute
+    with contextlib.suppress(ConnectionError):  # the link was dropped under way, as it should be
+        while sent < total and not call.done():
+            with contextlib.suppress(TimeoutError):
+                sent += other_end.send(piece)
     error = call.error()
     eventually(lambda: not flavour.call(sock.raw.connected))
     return error
@@ -317,6 +318,8 @@ def test_an_overlong_line_in_a_stream_raises(flavour: Flavour, peer: Peer) -> No
 
 @clause("Q3")
 def test_an_overlong_line_costs_little_more_memory_than_buffer_size(flavour: Flavour, peer: Peer) -> None:
+    if isinstance(flavour, Py2On27):
+        pytest.skip("its memory is in another process")
     limit = 2**23  # so much that what the tests themselves need is little beside it
     sock = flavour.tcp(peer.host, peer.port, buffer_size=limit)
     tracemalloc.start()

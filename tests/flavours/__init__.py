@@ -22,6 +22,7 @@ __all__ = [
     "Flavour",
     "Futures",
     "Py2",
+    "Py2On27",
     "Running",
     "Script",
     "Sio",

