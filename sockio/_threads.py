@@ -86,7 +86,8 @@ class Bell(BaseBell):
         self._rope.close()
         self._clapper.close()
 
-    __del__ = close  # Ctrl-C may strike before anybody else closes it
+    def __del__(self) -> None:
+        self.close()  # Ctrl-C may strike before anybody else does
 
 
 class Watcher:

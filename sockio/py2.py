@@ -1106,7 +1106,10 @@ class _Bell(object):
         self._clapper.close()
 
     if sys.version_info >= (3,):
-        __del__ = close  # Ctrl-C may strike before anybody else closes it
+
+        def __del__(self):
+            # type: () -> None
+            self.close()  # Ctrl-C may strike before anybody else does
 
 
 class _Link(object):

@@ -567,12 +567,19 @@ def torn(test: Callable[..., None]) -> Callable[..., None]:
     return marked
 
 
+def destructs(frame: FrameType | None) -> bool:
+    """Whether a function runs for a destructor."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
 class Interrupter:
     """Raises ``KeyboardInterrupt`` at the n-th point of this thread's way through sockio where a signal can strike.
 
     Since Python 3.10 those are where a function begins and after a call: so, the beginning of a line after one with a
     call, but for a bare ``try:`` (which does nothing) and the way out of a ``with``; and the end of a function (not
-    where a coroutine only pauses).
+    where a coroutine only pauses). Destructors go free: Python drops what is raised there, and 3.11 loses its way.
     """
 
     def __init__(self, strikes_at: int) -> None:
@@ -589,7 +596,7 @@ class Interrupter:
 
     def _begin(self, frame: FrameType, event: str, _: Any) -> Any:
         code = frame.f_code
-        if not code.co_filename.startswith(SOCKIO):
+        if not code.co_filename.startswith(SOCKIO) or destructs(frame):
             return None
         called = False
 
