@@ -874,10 +874,13 @@ def test_a_pending_call_does_not_hold_up_the_exit_of_the_interpreter(
         + f"""
     {imported(tcp)}
     sock = TCP(host, port, timeout=None, retry=retry)
-    for _ in range(1 + (where == "turn")):
+    calls = 1 + (where == "turn")
+    for _ in range(calls):
         thread = threading.Thread(target=sock.write_readline, args=(b"DELAY? 3600\\n",))
         thread.daemon = True
         thread.start()
+    while threading.active_count() <= calls + {tcp is Resolved}:
+        time.sleep(0.001)  # 3.10 crashes if it exits while a daemon thread, anybody's, is being started
     os.write(1, b"ready\\n")
     sys.stdin.readline()
     """
