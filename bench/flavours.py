@@ -58,7 +58,8 @@ async def awaited(flavour: str, port: int, size: int) -> float:
 def on_python27(variant: str, port: int, size: int) -> float:
     """Run `client27.py`, on the `python2.7` of PATH or of pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    python = shutil.which("python2.7") or next(map(str, pyenv.glob("2.7*/bin/python2.7")), None)
+    found = filter(None, [shutil.which("python2.7"), *map(str, pyenv.glob("2.7*/bin/python2.7"))])
+    python = next((path for path in found if subprocess.call([path, "-V"], stderr=subprocess.DEVNULL) == 0), None)
     if python is None:
         raise FileNotFoundError("no python2.7 on PATH nor in pyenv")
     command = [python, str(Path(__file__).with_name("client27.py")), variant, str(port), str(size)]
