@@ -369,7 +369,12 @@ class AsyncTCP(Core):
         if self._before_call is not None:
             await self._before_call()
         deadline = self._deadline(timeout)
-        ticket = self._ticket_class()
+        spare = self._spare
+        try:
+            ticket = spare.pop()
+        except IndexError:
+            ticket = self._ticket_class()
+        link = None
         try:
             with ticket.lock:
                 link = None if idempotent or deadline == 0.0 else self._straight(ticket)
@@ -398,6 +403,8 @@ class AsyncTCP(Core):
         finally:
             if ticket.bells:
                 ticket.wake()
+            elif link is not None and not self.queues.reads and not self.queues.writes:
+                spare.append(ticket)  # nobody knows it any more
 
     @abstractmethod
     async def _checkpoint(self) -> None:

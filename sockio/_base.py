@@ -123,6 +123,7 @@ class Base(ABC):
         self._new_link: Link | None = None
         self._closings = 0
         self.queues: Queues = Queues()
+        self._spare: list[Any] = []  # tickets: making a lock costs more than taking one
         self._bells: list[Bell] = []
         self._scopes: list[Scope] = []
         self._log = log.getChild(f"TCP({host}:{port})")

@@ -103,7 +103,6 @@ class Threaded(Core):
 
     def __init__(self, host: str, port: int, resolve_futures: bool = True, **options: Unpack[Options]) -> None:
         self._callbacks = Callbacks()
-        self._spare: list[Ticket] = []
         super().__init__(host, port, **options)
 
     def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
