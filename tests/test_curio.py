@@ -15,6 +15,7 @@ import pytest
 from simulator import Delay, Instrument, Silence
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, eventually
+from tests.logs import logged
 
 if sys.version_info >= (3, 12):
     pytest.skip("curio works on Python 3.10 and 3.11 only", allow_module_level=True)
@@ -236,7 +237,7 @@ def test_a_timeout_of_curio_that_on_connection_made_does_not_catch_is_logged(
             assert await sock.write_readline(b"ECHO? a\n") == b"a,1\n"
 
     curio.run(main)
-    (record,) = caplog.records
+    (record,) = logged(caplog)
     assert "on_connection_made failed" in record.message
 
 
@@ -250,11 +251,11 @@ def test_a_timeout_of_curio_that_an_event_callback_does_not_catch_is_logged(
     async def main() -> None:
         async with tcp(instrument, on_connection_lost=lament):
             pass
-        await until(lambda: caplog.records)
+        await until(lambda: logged(caplog))
 
     with caplog.at_level(logging.ERROR):
         curio.run(main)
-    (record,) = caplog.records
+    (record,) = logged(caplog)
     assert "callback failed" in record.message
 
 
@@ -320,7 +321,7 @@ def test_calls_that_an_ended_run_left_behind_hold_up_nobody(
     curio.run(begin)
     curio.run(again)
     gc.collect()
-    assert not caplog.records
+    assert not logged(caplog)
 
 
 @clause("F6", "T1")
@@ -455,7 +456,7 @@ def test_what_an_abandoned_kernel_left_in_the_middle_of_a_call_is_dropped_in_sil
     kernel._shutdown_funcs = None
     del kernel
     gc.collect()
-    assert not [record for record in caplog.records if record.name.startswith("sockio")]
+    assert not logged(caplog)
 
 
 @clause("C1")

@@ -30,6 +30,7 @@ from sockio.common import (
 from tests.calls import CALLS, IDENTITY, READS, REQUESTS, callers
 from tests.clauses import clause, flavours
 from tests.flavours import Flavour, eventually
+from tests.logs import logged
 from tests.peers import Peer, received
 
 Failure = Callable[[Flavour, Instrument], BaseException]
@@ -509,7 +510,7 @@ def test_debug_shows_the_life_of_links(
     instrument.drop()
     sock.write_readline(b"*IDN?\n")
     sock.close()
-    records = [record for record in caplog.records if record.name.split(".")[0] == "sockio"]
+    records = logged(caplog)
     assert all(f"{instrument.host}:{instrument.port}" in record.name for record in records)
     story = [record.getMessage() for record in records]
     for told, expected in zip(story, ["attempt 1 failed.*refused", "up", "ended.*peer", "up", "ended"], strict=True):
@@ -526,7 +527,7 @@ def test_nothing_is_logged_without_trouble_above_debug(
     instrument.drop()
     sock.write_readline(b"*IDN?\n")
     sock.close()
-    assert [record for record in caplog.records if record.name.startswith("sockio")] == []
+    assert not logged(caplog)
 
 
 class Trace(logging.Handler):

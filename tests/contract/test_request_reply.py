@@ -23,6 +23,7 @@ from sockio.common import (
 from tests.calls import IDENTITY, callers
 from tests.clauses import clause
 from tests.flavours import Flavour, Py2On27, Script, Sock, eventually
+from tests.logs import logged
 from tests.peers import Peer, received, received_to_end, send_in_pieces
 
 Factory = Callable[..., Instrument]
@@ -382,8 +383,7 @@ def after(flavour: Flavour, instrument: Instrument, sock: Sock, stale: bytes, na
 
 def warned(caplog: pytest.LogCaptureFixture, instrument: Instrument) -> list[str]:
     """Return the warnings that were logged."""
-    ours = [record for record in caplog.records if record.name.startswith("sockio.")]
-    records = [record for record in ours if record.levelno >= logging.WARNING]
+    records = [record for record in logged(caplog) if record.levelno >= logging.WARNING]
     assert all(str(instrument.port) in record.name for record in records)
     return [record.getMessage() for record in records]
 
