@@ -3,28 +3,102 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import wraps
 from time import monotonic
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-from ._buffer import Buffer
-from ._core import Core
+from ._calls import Calls, Done, Replies, Reply, each_call
 from ._link import CHUNK
-from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
+from ._rules import UNSET, Take, Timeout
 from ._streams import Blocks, End, Lines, Stream
-from ._turns import Ticket, held
+from ._turns import held
 
 A = TypeVar("A", bound="AsyncTCP")
 
 
-class AsyncTCP(Core):
-    """A TCP object whose calls are awaited, but for its library's way of waiting."""
+def awaited(plan: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return the coroutine function that carries out what a method of ``Calls`` has planned.
 
-    _ticket_class: ClassVar[type[Ticket]]
+    A request that waits for nothing but its reply is done straight, without the core's coroutines.
+    """
+
+    @wraps(plan)
+    async def call(self: Planned[Any, Any, Any], /, *args: Any, **options: Any) -> Any:
+        asks, name, request, take, wanted, timeout, idempotent = plan(self, *args, **options)
+        if self._before_call is not None:
+            await self._before_call()
+        deadline = self._deadline(timeout)
+        spare = self._spare
+        try:
+            ticket = spare.pop()
+        except IndexError:
+            ticket = self._ticket_class()
+        link = None
+        try:
+            with ticket.lock:
+                link = self._straight(ticket) if asks and not idempotent and deadline != 0.0 else None
+                if link is None:
+                    return await self._perform(ticket, name, request, take, wanted, deadline, idempotent)
+                try:
+                    sent = link.begin(request)
+                    if sent < len(request):
+                        await link.flush(request, sent, deadline)
+                    await link.more(deadline)
+                    reply = take(link.buffer, wanted)
+                    if reply is None:
+                        reply = await self._reply(link, take, wanted, deadline)
+                    link.settle()
+                    queues = self.queues
+                    queues.reads.remove(ticket)
+                    queues.writes.remove(ticket)
+                    link.reader = link.writer = None
+                    if link.dropped:
+                        link.release()
+                    return reply
+                except BaseException as exc:
+                    error = self._failed(exc, name, link, request, wanted)
+                    self._leave(self, ticket, link)
+                    raise error from error.__cause__
+        finally:
+            if ticket.bells:
+                ticket.wake()
+            elif link is not None and not self.queues.reads and not self.queues.writes:
+                spare.append(ticket)  # nobody knows it any more
+
+    return call
+
+
+class Planned(Calls[Reply, Replies, Done]):
+    """A TCP object whose calls are coroutines of the core: a method of ``Calls`` gives its plan, for ``awaited``."""
+
     #: Awaited before a call does anything; None: nothing is.
     _before_call: Callable[[], Awaitable[None]] | None = None
+
+    def _call(
+        self,
+        name: str,
+        request: bytes | None,
+        take: Take | None,
+        wanted: Any,
+        timeout: Timeout,
+        idempotent: bool = False,
+    ) -> Any:
+        return False, name, request, take, wanted, timeout, idempotent
+
+    def _request(self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool) -> Any:
+        return True, name, request, take, wanted, timeout, idempotent
+
+    async def _ticketed_open(self, timeout: Timeout, must_be_new: bool) -> None:
+        with held(self._ticket_class()) as ticket:
+            await self._open(ticket, timeout, must_be_new)
+
+
+@each_call(awaited)
+class AsyncTCP(Planned[Coroutine[Any, Any, bytes], Coroutine[Any, Any, list[bytes]], Coroutine[Any, Any, None]]):
+    """A TCP object whose calls are awaited, but for its library's way of waiting."""
 
     async def open(self, *, timeout: Timeout = UNSET) -> None:
         """Connect.
@@ -67,344 +141,12 @@ class AsyncTCP(Core):
             with self._exclusively(around, ticket, link):
                 yield self
 
-    async def read(self, n: int = -1, *, timeout: Timeout = UNSET) -> bytes:
-        """Read what has arrived, at least one byte.
-
-        Args:
-            n: at most so many bytes; -1: everything up to the end of the link
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended
-            ConnectionTimeoutError: nothing came in time
-        """
-        return await self._call("read", None, *reading(n), timeout)  # type: ignore[no-any-return]
-
-    async def readline(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
-        """Read a line, and return it with its end.
-
-        Args:
-            eol: what ends it; default: the object's
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended; what there was of a line is in ``partial``
-            LimitOverrunError: the line is longer than ``buffer_size``
-            ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
-        """
-        return await self._call("readline", None, Buffer.take_until, self._eol(eol), timeout)  # type: ignore[no-any-return]
-
-    async def readlines(self, n: int, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> list[bytes]:
-        """Read ``n`` lines, all or none, and return them with their ends.
-
-        Args:
-            n: how many lines
-            eol: what ends each; default: the object's
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended; what there was of the lines is in ``partial``
-            LimitOverrunError: a line is longer than ``buffer_size``
-            ConnectionTimeoutError: they weren't there in time; what came is kept for the next read
-        """
-        wanted = checked_size(n), self._eol(eol)
-        return await self._call("readlines", None, Buffer.take_lines, wanted, timeout)  # type: ignore[no-any-return]
-
-    async def readexactly(self, n: int, *, timeout: Timeout = UNSET) -> bytes:
-        """Read ``n`` bytes, all or none.
-
-        Args:
-            n: how many bytes; may be more than ``buffer_size``
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended; what there was of them is in ``partial``
-            ConnectionTimeoutError: they weren't there in time; what came is kept for the next read
-        """
-        return await self._call("readexactly", None, Buffer.take_exactly, checked_size(n), timeout)  # type: ignore[no-any-return]
-
-    async def readuntil(self, separator: bytes = b"\n", *, timeout: Timeout = UNSET) -> bytes:
-        """Read up to and including ``separator``.
-
-        Args:
-            separator: bytes, at least one
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended; what came before that is in ``partial``
-            LimitOverrunError: no separator within ``buffer_size`` bytes
-            ConnectionTimeoutError: it wasn't there in time; what came is kept for the next read
-        """
-        wanted = checked_separator(separator, "separator")
-        return await self._call("readuntil", None, Buffer.take_until, wanted, timeout)  # type: ignore[no-any-return]
-
-    async def readbuffer(self, *, timeout: Timeout = UNSET) -> bytes:
-        """Return what has arrived, without waiting for more: maybe nothing.
-
-        Args:
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended, and nothing is left
-            ConnectionTimeoutError: no turn, or no connection, in time
-        """
-        return await self._call("readbuffer", None, anything, None, timeout)  # type: ignore[no-any-return]
-
-    async def readblock(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
-        """Read an IEEE 488.2 block with its terminator, whatever bytes are in it, and return its data.
-
-        One of definite length (``#42000...``) may be larger than ``buffer_size``. One of indefinite length (``#0...``)
-        ends with the terminator that 50 ms of silence follow, or the end of the link.
-
-        Args:
-            eol: the terminator that follows the data; default: the object's
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            BlockError: what came is no block; it is in ``partial``, and the link is dropped
-            ConnectionEOFError: the link has ended; what there was of a block is in ``partial``
-            ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
-        """
-        return await self._call("readblock", None, Buffer.take_block, self._eol(eol), timeout)  # type: ignore[no-any-return]
-
-    async def write(self, data: bytes, *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
-        """Hand all of ``data`` to the operating system.
-
-        Args:
-            data: bytes to send
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send ``data`` twice; then it is sent again after a loss
-
-        Raises:
-            LinkError: the link failed; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        await self._call("write", payload(data), None, None, timeout, idempotent)
-
-    async def writelines(self, lines: Iterable[bytes], *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
-        """Hand all lines to the operating system, in one piece.
-
-        Args:
-            lines: bytes to send, each with its own end
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        await self._call("writelines", joined(lines), None, None, timeout, idempotent)
-
-    async def write_read(
-        self, data: bytes, n: int = -1, *, timeout: Timeout = UNSET, idempotent: bool = False
-    ) -> bytes:
-        """Send ``data`` and return what is read of the reply, as one atomic request.
-
-        Args:
-            data: bytes to send
-            n: at most so many bytes; -1: everything up to the end of the link
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            ConnectionEOFError: the link ended before anything came
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        request = self._request if n else self._call  # nothing to wait for
-        return await request("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
-
-    async def write_readline(
-        self,
-        data: bytes,
-        eol: bytes | None = None,
-        *,
-        timeout: Timeout = UNSET,
-        idempotent: bool = False,
-    ) -> bytes:
-        """Send ``data`` and return a line of reply with its end, as one atomic request.
-
-        Args:
-            data: bytes to send
-            eol: what ends the line; default: the object's
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
-            LimitOverrunError: a line is longer than ``buffer_size``
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        return await self._request(  # type: ignore[no-any-return]
-            "write_readline",
-            payload(data),
-            Buffer.take_until,
-            self._eol(eol),
-            timeout,
-            idempotent,
-        )
-
-    async def write_readlines(
-        self,
-        data: bytes,
-        n: int,
-        eol: bytes | None = None,
-        *,
-        timeout: Timeout = UNSET,
-        idempotent: bool = False,
-    ) -> list[bytes]:
-        """Send ``data`` and return ``n`` lines of reply with their ends, as one atomic request.
-
-        Args:
-            data: bytes to send
-            n: how many lines
-            eol: what ends each; default: the object's
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
-            LimitOverrunError: a line is longer than ``buffer_size``
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        wanted = checked_size(n), self._eol(eol)
-        request = self._request if n else self._call  # nothing to wait for
-        return await request(  # type: ignore[no-any-return]
-            "write_readlines",
-            payload(data),
-            Buffer.take_lines,
-            wanted,
-            timeout,
-            idempotent,
-        )
-
-    async def writelines_readlines(
-        self,
-        lines: Iterable[bytes],
-        n: int | None = None,
-        eol: bytes | None = None,
-        *,
-        timeout: Timeout = UNSET,
-        idempotent: bool = False,
-    ) -> list[bytes]:
-        """Send the lines in one piece and return ``n`` lines of reply with their ends, as one atomic request.
-
-        Args:
-            lines: bytes to send, each with its own end
-            n: how many lines of reply; default: as many as are sent
-            eol: what ends each line of reply; default: the object's
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
-            LimitOverrunError: a line is longer than ``buffer_size``
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        lines = listed(lines)
-        wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
-        request = self._request if wanted[0] else self._call  # nothing to wait for
-        return await request(  # type: ignore[no-any-return]
-            "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
-        )
-
-    async def write_readblock(
-        self, data: bytes, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False
-    ) -> bytes:
-        """Send ``data`` and return the data of an IEEE 488.2 block, as one atomic request; see ``readblock``.
-
-        Args:
-            data: bytes to send
-            eol: the terminator that follows the block; default: the object's
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
-            BlockError: what came is no block; it is in ``partial``, and the link is dropped
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        return await self._request(  # type: ignore[no-any-return]
-            "write_readblock", payload(data), Buffer.take_block, self._eol(eol), timeout, idempotent
-        )
-
     def reset_input_buffer(self) -> None:
         """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
         self._reset(self._ticket_class())
 
     def __aiter__(self) -> LineStream:
         return LineStream(self)
-
-    async def _ticketed_open(self, timeout: Timeout, must_be_new: bool) -> None:
-        with held(self._ticket_class()) as ticket:
-            await self._open(ticket, timeout, must_be_new)
-
-    async def _call(
-        self,
-        name: str,
-        request: bytes | None,
-        take: Take | None,
-        wanted: Any,
-        timeout: Timeout,
-        idempotent: bool = False,
-    ) -> Any:
-        if self._before_call is not None:
-            await self._before_call()
-        deadline = self._deadline(timeout)
-        ticket = self._ticket_class()
-        try:
-            with ticket.lock:
-                return await self._perform(ticket, name, request, take, wanted, deadline, idempotent)
-        finally:
-            ticket.finish()
-
-    async def _request(
-        self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool
-    ) -> Any:
-        """Do a request-reply call; straight, without the core's coroutines, if it waits for nothing but the reply."""
-        if self._before_call is not None:
-            await self._before_call()
-        deadline = self._deadline(timeout)
-        spare = self._spare
-        try:
-            ticket = spare.pop()
-        except IndexError:
-            ticket = self._ticket_class()
-        link = None
-        try:
-            with ticket.lock:
-                link = None if idempotent or deadline == 0.0 else self._straight(ticket)
-                if link is None:
-                    return await self._perform(ticket, name, request, take, wanted, deadline, idempotent)
-                try:
-                    sent = link.begin(request)
-                    if sent < len(request):
-                        await link.flush(request, sent, deadline)
-                    await link.more(deadline)
-                    reply = take(link.buffer, wanted)
-                    if reply is None:
-                        reply = await self._reply(link, take, wanted, deadline)
-                    link.settle()
-                    queues = self.queues
-                    queues.reads.remove(ticket)
-                    queues.writes.remove(ticket)
-                    link.reader = link.writer = None
-                    if link.dropped:
-                        link.release()
-                    return reply
-                except BaseException as exc:
-                    error = self._failed(exc, name, link, request, wanted)
-                    self._leave(self, ticket, link)
-                    raise error from error.__cause__
-        finally:
-            if ticket.bells:
-                ticket.wake()
-            elif link is not None and not self.queues.reads and not self.queues.writes:
-                spare.append(ticket)  # nobody knows it any more
 
     @abstractmethod
     async def _checkpoint(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypedDict
 
 from ._dial import lookup
 from ._link import Link
-from ._turns import Bell, CurrentScope, Queues, Scope, current_scope
+from ._turns import Bell, CurrentScope, Queues, Scope, Ticket, current_scope
 from .common import (
     DEFAULT_LIMIT,
     DFT_KEEP_ALIVE,
@@ -57,6 +57,7 @@ class Base(ABC):
     """A TCP object: what it is set to, who uses it, and when it ends."""
 
     _bell_class: ClassVar[type[Bell]]
+    _ticket_class: ClassVar[type[Ticket]]
     _link: Link | None = None
 
     def __init__(

