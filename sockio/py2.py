@@ -925,12 +925,8 @@ class TCP(object):
     def _resolve(self, bell, deadline, closings):
         # type: (_Bell, _t.Optional[float], int) -> _t.List[_t.Any]
         """Return the addresses of the host; a name is resolved on a daemon thread (contract F6)."""
-        host = self.host
-        encoded = host.encode("idna")  # here: a thread that imports the codec waits for whoever is importing us
-        if sys.version_info < (3,):
-            host = encoded
-        port = self.port
-        try:
+        host, port = self.host, self.port
+        try:  # here, which imports the codec of names: a thread that does so waits for whoever is importing us
             return lookup(host, port, socket.AI_NUMERICHOST)
         except socket.gaierror:
             pass  # a name
