@@ -353,7 +353,10 @@ class AsyncTCP(Core):
         idempotent: bool = False,
     ) -> Any:
         if self._before_call is not None:
-            await self._before_call()
+            try:
+                await self._before_call()
+            except RuntimeError as exc:
+                raise self._out_of_world(exc) from None
         deadline = self._deadline(timeout)
         ticket = self._ticket_class()
         try:
@@ -367,7 +370,10 @@ class AsyncTCP(Core):
     ) -> Any:
         """Do a request-reply call; straight, without the core's coroutines, if it waits for nothing but the reply."""
         if self._before_call is not None:
-            await self._before_call()
+            try:
+                await self._before_call()
+            except RuntimeError as exc:
+                raise self._out_of_world(exc) from None
         deadline = self._deadline(timeout)
         spare = self._spare
         try:
