@@ -60,6 +60,10 @@ class AsyncTCP(Core):
 
         Args:
             timeout: seconds to wait for the turn and the link; default: the object's
+
+        Raises:
+            ConnectionTimeoutError: no turn, or no connection, in time
+            OSError: no connection
         """
         around = self._scope() or self
         with held(self._ticket_class()) as ticket:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
 from functools import update_wrapper
+from inspect import signature
 from socket import socket
 from types import coroutine
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
@@ -124,6 +125,10 @@ def _starts(
         return _started(self, function(self, *args, **options))
 
     update_wrapper(start, function)
+    awaited = signature(function)
+    start.__signature__ = awaited.replace(  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
+        return_annotation=f"Future[{awaited.return_annotation}]"
+    )
     return lambda _: start
 
 

@@ -178,6 +178,10 @@ class TCP(Threaded):
 
         Args:
             timeout: seconds to wait for the turn and the link; default: the object's
+
+        Raises:
+            ConnectionTimeoutError: no turn, or no connection, in time
+            OSError: no connection
         """
         around = self._scope() or self
         with (
