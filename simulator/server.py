@@ -62,7 +62,7 @@ class Instrument:
             raise ValueError(f"port must be a number from 0 (any free one) to 65535, not {port!r}")
         self.host = host
         self.name = name
-        self.ledger = Ledger()
+        self.ledger: Ledger = Ledger()
         self._device = Multimeter() if device is None else device
         self._eol = eol
         self._listener = Listener(host, port)
