@@ -319,6 +319,7 @@ class Instrument:
 
     async def _turn_away(self, count: int, ending: EndOfLink) -> None:
         check_count("count", count, 1)
+        self._all_links()  # those that are connected already stay
         self._turned_away += count * [ending]
         self._note(f"{ending.cause}, {count} times")
 
