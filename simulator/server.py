@@ -38,6 +38,7 @@ class Instrument:
         eol: the terminator of messages, both ways.
 
     Raises:
+        TypeError: no device, host or terminator.
         ValueError: bad port or terminator.
         OSError: the host cannot be resolved.
 
@@ -55,6 +56,10 @@ class Instrument:
         name: str = "dmm",
         eol: bytes = b"\n",
     ) -> None:
+        if device is not None and not callable(getattr(device, "execute", None)):
+            raise TypeError(f"device must have a method execute(message), not {device!r}")
+        if not isinstance(host, str):
+            raise TypeError(f"host must be a name or an address, not {host!r}")
         check_bytes("eol", eol)
         if not eol:
             raise ValueError("eol is empty: give the terminator of messages, like b'\\n'")
