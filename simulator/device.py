@@ -47,4 +47,6 @@ def pieces(answer: Answer) -> Iterable[Piece]:
     """Any answer as an iterable of pieces."""
     if answer is None:
         return ()
+    if isinstance(answer, str):  # type: ignore[unreachable]  # what users write who don't check types
+        raise TypeError(f"a device answers bytes, not {answer!r}")
     return (answer,) if isinstance(answer, bytes) else answer

@@ -260,6 +260,6 @@ def _check_size(fault: Fault, what: str, size: int) -> None:
     check_count(f"{fault!r}: {what} (bytes)", size, 0)
 
 
-def _check_seconds(fault: Fault, what: str, seconds: float) -> None:
-    if not 0 <= seconds < math.inf:
+def _check_seconds(fault: Fault, what: str, seconds: object) -> None:
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
         raise ValueError(f"{fault!r}: {what} must be a finite number of seconds, 0 or more")

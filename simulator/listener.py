@@ -6,6 +6,7 @@ a RST.
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import suppress
 
@@ -26,8 +27,9 @@ class Listener:
     def __init__(self, host: str, port: int) -> None:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise OSError(error.errno, f"host {host!r} cannot be resolved ({error.strerror}): use an address") from None
+        except (OSError, UnicodeError) as error:
+            number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or error
+            raise OSError(number, f"host {host!r} cannot be resolved ({reason}): use an address") from None
         self._family = found[0][0]
         self._address = found[0][4]
         self.port = port
@@ -46,8 +48,9 @@ class Listener:
         except OSError as error:
             self.close()
             where = f"{self._address[0]} port {self.port}"
-            remedy = f"cannot listen on {where} ({error.strerror}): choose another port, or 0 for any free one"
-            raise OSError(error.errno, remedy) from None
+            foreign = error.errno == errno.EADDRNOTAVAIL
+            remedy = "an address of this machine" if foreign else "another port, or 0 for any free one"
+            raise OSError(error.errno, f"cannot listen on {where} ({error.strerror}): choose {remedy}") from None
         self._close_filler()
 
     def refuse(self) -> None:

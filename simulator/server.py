@@ -38,6 +38,7 @@ class Instrument:
         eol: the terminator of messages, both ways.
 
     Raises:
+        TypeError: no device, host or terminator.
         ValueError: bad port or terminator.
         OSError: the host cannot be resolved.
 
@@ -55,6 +56,10 @@ class Instrument:
         name: str = "dmm",
         eol: bytes = b"\n",
     ) -> None:
+        if device is not None and not callable(getattr(device, "execute", None)):
+            raise TypeError(f"device must have a method execute(message), not {device!r}")
+        if not isinstance(host, str):
+            raise TypeError(f"host must be a name or an address, not {host!r}")
         check_bytes("eol", eol)
         if not eol:
             raise ValueError("eol is empty: give the terminator of messages, like b'\\n'")
@@ -62,7 +67,7 @@ class Instrument:
             raise ValueError(f"port must be a number from 0 (any free one) to 65535, not {port!r}")
         self.host = host
         self.name = name
-        self.ledger = Ledger()
+        self.ledger: Ledger = Ledger()
         self._device = Multimeter() if device is None else device
         self._eol = eol
         self._listener = Listener(host, port)
@@ -319,6 +324,7 @@ class Instrument:
 
     async def _turn_away(self, count: int, ending: EndOfLink) -> None:
         check_count("count", count, 1)
+        self._all_links()  # those that are connected already stay
         self._turned_away += count * [ending]
         self._note(f"{ending.cause}, {count} times")
 

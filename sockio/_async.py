@@ -29,7 +29,10 @@ def awaited(plan: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]
     async def call(self: Planned[Any, Any, Any], /, *args: Any, **options: Any) -> Any:
         asks, name, request, take, wanted, timeout, idempotent = plan(self, *args, **options)
         if self._before_call is not None:
-            await self._before_call()
+            try:
+                await self._before_call()
+            except RuntimeError as exc:
+                raise self._out_of_world(exc) from None
         deadline = self._deadline(timeout)
         spare = self._spare
         try:
@@ -134,6 +137,10 @@ class AsyncTCP(Planned[Coroutine[Any, Any, bytes], Coroutine[Any, Any, list[byte
 
         Args:
             timeout: seconds to wait for the turn and the link; default: the object's
+
+        Raises:
+            ConnectionTimeoutError: no turn, or no connection, in time
+            OSError: no connection
         """
         around = self._scope() or self
         with held(self._ticket_class()) as ticket:

@@ -136,6 +136,8 @@ class Base(ABC):
     _current_scope: ClassVar[CurrentScope] = current_scope
     #: Tells what a link can't outlive, and what it may only be used in: the running event loop. None: threads.
     _world: Callable[[], object] | None = None
+    #: What runs such a world.
+    _runner: ClassVar[str] = ""
 
     @staticmethod
     def _random() -> float:
@@ -218,9 +220,15 @@ class Base(ABC):
 
     def _enter_world(self) -> None:
         """Begin anew if the event loop is another one: the old one has ended, and whatever was waiting there."""
-        world = None if self._world is None else self._world()
+        try:
+            world = None if self._world is None else self._world()
+        except RuntimeError as exc:
+            raise self._out_of_world(exc) from None
         if self.queues.world is not world:
             self.queues = Queues(world)
+
+    def _out_of_world(self, exc: RuntimeError) -> RuntimeError:
+        return RuntimeError(f"{self!r}: {exc}: use it in {self._runner}, or another flavour of sockio here")
 
     async def _turn(self, around: Base | Scope, side: str, ticket: Any, deadline: float | None, closings: int) -> None:
         """Wait until the ticket is the first of its queue."""

@@ -270,6 +270,7 @@ class TCP(AsyncTCP):
     _bell_class = Bell
     _ticket_class = Ticket
     _world = staticmethod(asyncio.get_running_loop)
+    _runner = "asyncio.run(...)"
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)

@@ -465,6 +465,10 @@ def address_of_url(url):
     parts = urlsplit(url)
     if parts.scheme != "tcp":
         raise ValueError("unsupported scheme {!r} in {!r}: use tcp://host:port".format(parts.scheme, url))
-    if not parts.hostname or parts.port is None:
+    try:
+        port = parts.port
+    except ValueError as exc:
+        raise ValueError("{!r}: {}: use tcp://host:port".format(url, exc))
+    if not parts.hostname or port is None:
         raise ValueError("{!r} has no {}: use tcp://host:port".format(url, "port" if parts.hostname else "host"))
-    return parts.hostname, checked_port(parts.port)
+    return parts.hostname, checked_port(port)

@@ -262,7 +262,7 @@ class _CurrentScope:
 def _world() -> Kernel:
     kernel = _running_kernel()
     if kernel is None:
-        raise RuntimeError("no curio kernel is running here: use curio.run(...)")
+        raise RuntimeError("no running curio kernel")
     return kernel
 
 
@@ -341,6 +341,7 @@ class TCP(AsyncTCP):
     _ticket_class = Ticket
     _current_scope = _CurrentScope()
     _world = staticmethod(_world)
+    _runner = "curio.run(...)"
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)

@@ -144,7 +144,7 @@ class TCP(Planned[Future[bytes], Future[list[bytes]], Future[None]], sio.TCP):  
         Args:
             timeout: seconds for everything; default: ``connection_timeout`` for each attempt
 
-        Raises (the future):
+        Raises:
             ConnectionError: the object is open already
             OSError: the connection failed
         """

@@ -293,7 +293,16 @@ class TCP(object):
 
     def read(self, n=-1, timeout=_OWN):
         # type: (int, _Timeout) -> Bytes
-        """Read at least one byte and at most ``n``; ``-1``: everything up to the end of the link."""
+        """Read what has arrived, at least one byte.
+
+        Args:
+            n: at most so many bytes; -1: everything up to the end of the link
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended
+            ConnectionTimeoutError: nothing came in time
+        """
         return Bytes(self._call("read", None, _reading(n), n, timeout))
 
     def readline(self, eol=None, timeout=_OWN):
@@ -316,23 +325,61 @@ class TCP(object):
 
     def readlines(self, n, eol=None, timeout=_OWN):
         # type: (int, _t.Optional[bytes], _Timeout) -> Lines
-        """Read ``n`` lines, all or none; see ``readline``."""
+        """Read ``n`` lines, all or none, and return them with their ends.
+
+        Args:
+            n: how many lines
+            eol: what ends each; default: the object's
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended; what there was of the lines is in ``partial``
+            LimitOverrunError: a line is longer than ``buffer_size``
+            ConnectionTimeoutError: they weren't there in time; what came is kept for the next read
+        """
         return Lines(self._call("readlines", None, _Buffer.take_lines, (checked_size(n), self._eol(eol)), timeout))
 
     def readexactly(self, n, timeout=_OWN):
         # type: (int, _Timeout) -> Bytes
-        """Read ``n`` bytes, all or none; ``n`` may be larger than ``buffer_size``; see ``readline``."""
+        """Read ``n`` bytes, all or none.
+
+        Args:
+            n: how many bytes; may be more than ``buffer_size``
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended; what there was of them is in ``partial``
+            ConnectionTimeoutError: they weren't there in time; what came is kept for the next read
+        """
         return Bytes(self._call("readexactly", None, _Buffer.take_exactly, checked_size(n), timeout))
 
     def readuntil(self, separator=b"\n", timeout=_OWN):
         # type: (bytes, _Timeout) -> Bytes
-        """Read up to and including ``separator``; see ``readline``."""
+        """Read up to and including ``separator``.
+
+        Args:
+            separator: bytes, at least one
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended; what came before that is in ``partial``
+            LimitOverrunError: no separator within ``buffer_size`` bytes
+            ConnectionTimeoutError: it wasn't there in time; what came is kept for the next read
+        """
         wanted = checked_separator(separator, "separator")
         return Bytes(self._call("readuntil", None, _Buffer.take_until, wanted, timeout))
 
     def readbuffer(self, timeout=_OWN):
         # type: (_Timeout) -> Bytes
-        """Read what has arrived, without waiting for more: maybe nothing."""
+        """Return what has arrived, without waiting for more: maybe nothing.
+
+        Args:
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            ConnectionEOFError: the link has ended, and nothing is left
+            ConnectionTimeoutError: no turn, or no connection, in time
+        """
         return Bytes(self._call("readbuffer", None, _anything, None, timeout))
 
     def readblock(self, eol=None, timeout=_OWN):
@@ -340,7 +387,16 @@ class TCP(object):
         """Read an IEEE 488.2 block with its terminator, whatever bytes are in it, and return its data.
 
         One of definite length (``#42000...``) may be larger than ``buffer_size``. One of indefinite length (``#0...``)
-        ends with the terminator that 50 ms of silence follow, or the end of the link. See ``readline``.
+        ends with the terminator that 50 ms of silence follow, or the end of the link.
+
+        Args:
+            eol: the terminator that follows the data; default: the object's
+            timeout: seconds for the whole call; default: the object's
+
+        Raises:
+            BlockError: what came is no block; it is in ``partial``, and the link is dropped
+            ConnectionEOFError: the link has ended; what there was of a block is in ``partial``
+            ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
         """
         return Bytes(self._call("readblock", None, _Buffer.take_block, self._eol(eol), timeout))
 
@@ -368,32 +424,98 @@ class TCP(object):
 
     def writelines(self, lines, timeout=_OWN, idempotent=False):
         # type: (_t.Iterable[bytes], _Timeout, bool) -> Count
-        """Send the lines, which bring their own ends, in one piece; see ``write``."""
+        """Hand all lines to the operating system, in one piece.
+
+        Args:
+            lines: bytes to send, each with its own end
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Returns:
+            how many bytes that were: all
+
+        Raises:
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         request = joined(lines)
         self._call("writelines", request, None, None, timeout, idempotent)
         return Count(len(request))
 
     def write_read(self, data, n=-1, timeout=_OWN, idempotent=False):
         # type: (bytes, int, _Timeout, bool) -> Bytes
-        """Send ``data`` and read the reply, as one atomic request; see ``write`` and ``read``."""
+        """Send ``data`` and return what is read of the reply, as one atomic request.
+
+        Args:
+            data: bytes to send
+            n: at most so many bytes; -1: everything up to the end of the link
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            ConnectionEOFError: the link ended before anything came
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         return Bytes(self._request("write_read", payload(data), _reading(n), n, timeout, idempotent))
 
     def write_readline(self, data, eol=None, timeout=_OWN, idempotent=False):
         # type: (bytes, _t.Optional[bytes], _Timeout, bool) -> Bytes
-        """Send ``data`` and read a line, as one atomic request; see ``write`` and ``readline``."""
+        """Send ``data`` and return a line of reply with its end, as one atomic request.
+
+        Args:
+            data: bytes to send
+            eol: what ends the line; default: the object's
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
+            LimitOverrunError: a line is longer than ``buffer_size``
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         wanted = self._eol(eol)
         request = data if type(data) is bytes else payload(data)
         return Bytes(self._request("write_readline", request, _Buffer.take_until, wanted, timeout, idempotent))
 
     def write_readlines(self, data, n, eol=None, timeout=_OWN, idempotent=False):
         # type: (bytes, int, _t.Optional[bytes], _Timeout, bool) -> Lines
-        """Send ``data`` and read ``n`` lines, as one atomic request; see ``write`` and ``readline``."""
+        """Send ``data`` and return ``n`` lines of reply with their ends, as one atomic request.
+
+        Args:
+            data: bytes to send
+            n: how many lines
+            eol: what ends each; default: the object's
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
+            LimitOverrunError: a line is longer than ``buffer_size``
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         wanted = (checked_size(n), self._eol(eol))
         return Lines(self._request("write_readlines", payload(data), _Buffer.take_lines, wanted, timeout, idempotent))
 
     def writelines_readlines(self, lines, n=None, eol=None, timeout=_OWN, idempotent=False):
         # type: (_t.Iterable[bytes], _t.Optional[int], _t.Optional[bytes], _Timeout, bool) -> Lines
-        """Send the lines in one piece and read ``n`` lines (default: as many), as one atomic request."""
+        """Send the lines in one piece and return ``n`` lines of reply with their ends, as one atomic request.
+
+        Args:
+            lines: bytes to send, each with its own end
+            n: how many lines of reply; default: as many as are sent
+            eol: what ends each line of reply; default: the object's
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
+            LimitOverrunError: a line is longer than ``buffer_size``
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         lines = listed(lines)
         wanted = (checked_size(len(lines) if n is None else n), self._eol(eol))
         return Lines(
@@ -402,7 +524,20 @@ class TCP(object):
 
     def write_readblock(self, data, eol=None, timeout=_OWN, idempotent=False):
         # type: (bytes, _t.Optional[bytes], _Timeout, bool) -> Bytes
-        """Send ``data`` and read a block, as one atomic request; see ``write`` and ``readblock``."""
+        """Send ``data`` and return the data of an IEEE 488.2 block, as one atomic request; see ``readblock``.
+
+        Args:
+            data: bytes to send
+            eol: the terminator that follows the block; default: the object's
+            timeout: seconds for the whole call; default: the object's
+            idempotent: whether it does no harm to send this twice; then it is sent again after a loss
+
+        Raises:
+            ConnectionEOFError: the link ended before the reply was whole; what there was is in ``partial``
+            BlockError: what came is no block; it is in ``partial``, and the link is dropped
+            LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
+            OSError: no connection
+        """
         wanted = self._eol(eol)
         return Bytes(self._request("write_readblock", payload(data), _Buffer.take_block, wanted, timeout, idempotent))
 
@@ -925,12 +1060,8 @@ class TCP(object):
     def _resolve(self, bell, deadline, closings):
         # type: (_Bell, _t.Optional[float], int) -> _t.List[_t.Any]
         """Return the addresses of the host; a name is resolved on a daemon thread (contract F6)."""
-        host = self.host
-        encoded = host.encode("idna")  # here: a thread that imports the codec waits for whoever is importing us
-        if sys.version_info < (3,):
-            host = encoded
-        port = self.port
-        try:
+        host, port = self.host, self.port
+        try:  # here, which imports the codec of names: a thread that does so waits for whoever is importing us
             return lookup(host, port, socket.AI_NUMERICHOST)
         except socket.gaierror:
             pass  # a name

@@ -133,6 +133,11 @@ class TCP(Threaded[bytes, list[bytes], None]):
         cls, host: str, port: int, resolve_futures: Literal[False], **options: Unpack[Options]
     ) -> FuturesTCP: ...
 
+    @overload
+    def __new__(  # type: ignore[misc]  # a union; used as one
+        cls, host: str, port: int, resolve_futures: bool, **options: Unpack[Options]
+    ) -> Self | FuturesTCP: ...
+
     def __new__(cls, host: str, port: int, resolve_futures: bool = True, **options: Unpack[Options]) -> Any:
         if resolve_futures:
             return super().__new__(cls)
@@ -178,6 +183,10 @@ class TCP(Threaded[bytes, list[bytes], None]):
 
         Args:
             timeout: seconds to wait for the turn and the link; default: the object's
+
+        Raises:
+            ConnectionTimeoutError: no turn, or no connection, in time
+            OSError: no connection
         """
         around = self._scope() or self
         with (
@@ -310,6 +319,10 @@ def socket_for_url(url: str, resolve_futures: Literal[True] = True, **options: U
 
 @overload
 def socket_for_url(url: str, resolve_futures: Literal[False], **options: Unpack[Options]) -> FuturesTCP: ...
+
+
+@overload
+def socket_for_url(url: str, resolve_futures: bool, **options: Unpack[Options]) -> TCP | FuturesTCP: ...
 
 
 def socket_for_url(url: str, *args: Any, **options: Any) -> Any:

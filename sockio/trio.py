@@ -230,6 +230,7 @@ class TCP(_async.AsyncTCP):
     _bell_class = Bell
     _ticket_class = Ticket
     _world = staticmethod(current_trio_token)
+    _runner = "trio.run(...)"
     _now = staticmethod(trio.current_time)
     _before_call = staticmethod(checkpoint_if_cancelled)
 
@@ -245,6 +246,7 @@ class TCP(_async.AsyncTCP):
 
     @enable_ki_protection
     async def __aenter__(self: T) -> T:
+        self._enter_world()
         await checkpoint()
         return await super().__aenter__()
 
@@ -253,11 +255,13 @@ class TCP(_async.AsyncTCP):
 
     @enable_ki_protection
     async def _open(self, *args: Any, **options: Any) -> None:
+        self._enter_world()
         await checkpoint()
         await super()._open(*args, **options)
 
     @enable_ki_protection
     async def _begin(self, *args: Any, **options: Any) -> BaseLink:
+        self._enter_world()
         await checkpoint()
         return await super()._begin(*args, **options)
 

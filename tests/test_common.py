@@ -233,8 +233,8 @@ def test_a_url_has_an_address(url: str, address: tuple[str, int]) -> None:
         ("tcp://:5025", "'tcp://:5025' has no host: use tcp://host:port"),
         ("tcp://", "'tcp://' has no host"),
         ("tcp://host:0", "1 to 65535, not 0"),
-        ("tcp://host:65536", "[Pp]ort"),
-        ("tcp://host:scpi", "[Pp]ort"),
+        ("tcp://host:65536", "'tcp://host:65536': Port .*: use tcp://host:port"),
+        ("tcp://host:scpi", "'tcp://host:scpi': Port .*: use tcp://host:port"),
     ],
 )
 def test_a_wrong_url_says_what_is_wrong(url: str, message: str) -> None:

@@ -296,6 +296,12 @@ async def test_close_ends_an_on_connection_made_that_waits(instrument: Instrumen
         await asyncio.wait_for(opening, BOUND)
 
 
+def test_a_call_outside_of_any_loop_says_which_object_and_where_it_works() -> None:
+    call = sockio.aio.TCP("host", 5025).write_readline(b"*IDN?\n")
+    with pytest.raises(RuntimeError, match=r"aio\.TCP host:5025 closed>: no running event .*: use it in asyncio\.run"):
+        call.send(None)
+
+
 def test_what_happens_after_the_loop_has_ended_is_told_to_nobody(instrument: Instrument) -> None:
     loop = asyncio.SelectorEventLoop()
     told: list[object] = []

@@ -243,7 +243,6 @@ asyncio.run(main())
 }
 
 
-#: Which are still to come; the day they are here, their examples pass, and this fails.
 @pytest.mark.parametrize("name", README)
 def test_an_example_runs(name: str, instrument: Instrument, capsys: pytest.CaptureFixture[str]) -> None:
     program = README[name].replace("acme.example.com", instrument.host).replace("5000", str(instrument.port))

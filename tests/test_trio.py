@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import socket
 import time
@@ -455,3 +456,13 @@ def test_a_silent_instrument_times_out_and_nothing_is_left_behind(instrument: In
 
     run(main)
     assert instrument.ledger.links == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["open", "readline", "write_readline", "__aenter__", "transaction"])
+def test_a_call_outside_of_trio_says_which_object_and_where_it_works(name: str) -> None:
+    async def main() -> None:
+        call = getattr(TCP("host", 5025), name)(*CALLS.get(name, ()))
+        await (call.__aenter__() if name == "transaction" else call)
+
+    with pytest.raises(RuntimeError, match=r"trio\.TCP host:5025 closed>: .*: use it in trio\.run\(\.\.\.\), or"):
+        asyncio.run(main())

@@ -23,7 +23,7 @@ class Interpreter:
     """
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        self.errors = ErrorQueue()
+        self.errors: ErrorQueue = ErrorQueue()
         common: dict[str, Handler] = {
             "*CLS": lambda _: self.errors.clear(),
             "*OPC?": lambda _: b"1",

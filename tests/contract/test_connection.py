@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -665,6 +666,13 @@ def test_a_name_that_does_not_exist_is_an_os_error(flavour: Flavour, monkeypatch
     sock = flavour.tcp("nowhere.test", 5025)
     with pytest.raises(socket.gaierror, match=r"nowhere\.test:5025.*not known"):
         sock.open()
+
+
+@clause("C7")
+@pytest.mark.parametrize("host", ["instrument..test", 64 * "x" + ".test"])
+def test_a_name_that_cannot_exist_is_an_os_error(flavour: Flavour, host: str) -> None:
+    with pytest.raises(socket.gaierror, match=rf"open on {re.escape(host)}:5025: "):
+        flavour.tcp(host, 5025).open()
 
 
 @clause("C7")

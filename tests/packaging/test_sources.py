@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -20,3 +21,16 @@ def test_what_coverage_leaves_out_says_where_it_runs(path: Path) -> None:
         if (found := PRAGMA.search(line)) and not re.match(r" - \w", found["reason"])
     ]
     assert unexplained == []
+
+
+@pytest.mark.parametrize("module", ["aio", "sio", "futures", "trio", "curio", "py2"])
+def test_every_method_says_what_its_arguments_are_and_what_it_raises(module: str) -> None:
+    tcp = pytest.importorskip(f"sockio.{module}", exc_type=ImportError).TCP
+    for name, method in inspect.getmembers(tcp, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        text = inspect.getdoc(method) or ""
+        assert text, name
+        for argument in list(inspect.signature(method).parameters)[1:]:
+            assert re.search(rf"Args:\n(.*\n)*    {argument}: ", text), (name, argument)
+            assert "\nRaises:\n" in text, name

@@ -241,6 +241,14 @@ def test_links_end_as_soon_as_they_are_accepted(dmm: Instrument, connect: Connec
         dmm.drop_on_accept(0)
 
 
+def test_a_link_that_is_made_already_is_not_turned_away(dmm: Instrument, connect: Connect) -> None:
+    for _ in range(20):
+        before = connect(dmm)
+        dmm.drop_on_accept()
+        assert connect(dmm).read() == b""
+        assert before.ask(b"*OPC?") == b"1\n"
+
+
 def test_heal_undoes_everything(dmm: Instrument, connect: Connect) -> None:
     dmm.inject(Cut(0), count=10)
     dmm.inject(Prefix(b"a"), command=b"*OPC?")

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,8 +205,8 @@ def test_a_size_must_be_a_whole_number(fault: Callable[..., Fault], size: object
 
 
 @pytest.mark.parametrize("fault", [Delay, Late, Drip])
-@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
-def test_a_time_must_be_finite_and_not_negative(fault: Callable[..., Fault], seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, "1"])
+def test_a_time_must_be_finite_and_not_negative(fault: Callable[..., Fault], seconds: Any) -> None:
     with pytest.raises(ValueError, match="must be a finite number of seconds, 0 or more"):
         fault(seconds)
     with pytest.raises(ValueError, match=r"Split\(.*\): pause must be a finite number"):

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
 import pytest
 
@@ -122,9 +123,22 @@ def test_a_port_in_use_is_an_error_that_tells_the_remedy(dmm: Instrument) -> Non
     assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_a_host_that_is_nowhere_is_an_error_that_names_it() -> None:
-    with pytest.raises(OSError, match="'no such host' cannot be resolved"):
-        Instrument(host="no such host")
+@pytest.mark.parametrize("host", ["no such host", "no..host", 64 * "x"])
+def test_a_host_that_is_nowhere_is_an_error_that_names_it(host: str) -> None:
+    with pytest.raises(OSError, match=f"'{host}' cannot be resolved \\(.+\\)"):
+        Instrument(host=host)
+
+
+def test_an_address_of_another_machine_is_an_error_that_tells_the_remedy() -> None:
+    with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1 .*: choose an address of this machine"):
+        Instrument(host="192.0.2.1").start()
+
+
+def test_what_is_no_device_and_no_host_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match=r"device must have a method execute\(message\), not '127.0.0.1'"):
+        Instrument("127.0.0.1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="host must be a name or an address, not None"):
+        Instrument(host=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
@@ -276,6 +290,16 @@ def test_a_device_that_fails_ends_the_link_and_is_logged(connect: Connect, caplo
         assert instrument.ledger.commands == []
         assert "link 1 ends because the device failed" in caplog.text
         assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_device_that_answers_text_is_told_to_answer_bytes(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    class Talker:
+        def execute(self, message: bytes) -> Any:
+            return "ok"
+
+    with Instrument(Talker()) as instrument:
+        assert connect(instrument).ask(b"go") == b""
+        assert "a device answers bytes, not 'ok'" in caplog.text
 
 
 def test_a_message_without_end_ends_the_link(client: Client, dmm: Instrument) -> None:

@@ -13,11 +13,13 @@ from sockio.common import Retry
 from sockio.futures import TCP, BlockStream, ConnectionEOFError, LineStream, socket_for_url
 
 
-def use() -> None:
+def use(either: bool) -> None:
     sock = TCP("host", 5025, eol=b"\r\n", timeout=1, connection_timeout=None, keep_alive=False, retry=Retry(attempts=3))
     assert_type(socket_for_url("tcp://host:5025", timeout=1), TCP)
     assert_type(sio.TCP("host", 5025, resolve_futures=False), TCP)
     assert_type(sio.socket_for_url("tcp://host:5025", resolve_futures=False), TCP)
+    assert_type(sio.TCP("host", 5025, resolve_futures=either), sio.TCP | TCP)
+    assert_type(sio.socket_for_url("tcp://host:5025", resolve_futures=either), sio.TCP | TCP)
 
     assert_type(sock.open(timeout=2), Future[None])
     assert_type(sock.read(10), Future[bytes])
