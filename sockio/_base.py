@@ -251,6 +251,7 @@ class Base(ABC):
                 queue.remove(ticket)
         if link is not None:
             link.leave(ticket)
+        ticket.wake()  # the next one needn't wait for the end of this call, which may take another turn
 
     def _scope(self) -> Scope | None:
         """Return the transaction or ``on_connection_made`` of this object that the caller is inside of."""
