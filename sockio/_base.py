@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, ClassVar, TypedDict
 
 from ._dial import lookup
@@ -237,7 +238,7 @@ class Base(ABC):
                 except ValueError:
                     pass  # another thread was faster
             else:
-                await ahead.wait(deadline)
+                await ahead.wait(deadline, partial(self._check_open, closings))
                 self._check_open(closings)
 
     def _check_open(self, closings: int) -> None:
