@@ -297,12 +297,13 @@ class Core(Connector):
         buffer = link.buffer
         while buffer.may_be_block(eol) and not link.void:
             size = len(buffer)
-            if not link.drained:
-                try:
-                    await link.more(earliest(deadline, self._now() + QUIET))
-                except Expired:
-                    pass
-            if len(buffer) == size:
+            quiet = earliest(deadline, self._now() + QUIET)
+            try:
+                while len(buffer) == size and not link.drained:
+                    await link.more(quiet)
+            except Expired:
+                pass
+            if len(buffer) == size and not link.void:
                 return buffer.take_all()[2 : -len(eol)]
         return None
 

@@ -697,7 +697,7 @@ class TCP(object):
                     link.more(_earliest(deadline, _now() + QUIET))
                 except _Expired:
                     pass
-            if len(buffer) == size:
+            if len(buffer) == size and not link.void:
                 return buffer.take_all()[2 : -len(eol)]
         return None
 

@@ -182,6 +182,35 @@ def test_a_writer_that_is_late_drops_the_link_under_the_reader(peer: Peer) -> No
     run(main)
 
 
+# Q
+
+
+@clause("Q5")
+@on_trio
+def test_a_writer_that_is_late_is_no_silence_that_ends_a_block(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sockio._core.QUIET", BOUND)
+
+    async def main() -> None:
+        async with TCP(peer.host, peer.port) as sock, trio.open_nursery() as nursery:
+            other_end = peer.accept()
+
+            async def read() -> None:
+                assert await sock.readblock() == b"a\nb"
+
+            nursery.start_soon(read)
+            other_end.sendall(b"#0a\n")
+            link = sock._link
+            assert link is not None
+            await until(lambda: len(link.buffer) == 4)
+            await wait_all_tasks_blocked()
+            trio.lowlevel.notify_closing(link.sock)  # as the keeper does
+            await wait_all_tasks_blocked()
+            other_end.sendall(b"b\n")
+            other_end.close()
+
+    run(main)
+
+
 # S
 
 
