@@ -447,6 +447,26 @@ def test_no_exception_of_a_callback_ends_the_run(
     assert all(record.exc_info and record.exc_info[0] is failure for record in caplog.records)
 
 
+@clause("E4", "F6")
+@on_trio
+def test_a_nursery_of_a_callback_that_ends_with_the_run_is_no_failure(
+    instrument: Instrument, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def wait(_: object) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(trio.sleep_forever)
+
+    async def main() -> None:
+        sock = TCP(instrument.host, instrument.port, on_connection_lost=wait)
+        await sock.open()
+        await sock.close()
+        await wait_all_tasks_blocked()
+
+    run(main)
+    assert not caplog.records
+
+
 @clause("E3")
 @on_trio
 def test_the_callbacks_of_a_link_start_in_the_order_of_their_events(instrument: Instrument) -> None:
