@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, ClassVar, TypedDict
 
 from ._dial import lookup
@@ -246,7 +247,7 @@ class Base(ABC):
                 except ValueError:
                     pass  # another thread was faster
             else:
-                await ahead.wait(deadline)
+                await ahead.wait(deadline, partial(self._check_open, closings))
                 self._check_open(closings)
 
     def _check_open(self, closings: int) -> None:
@@ -260,6 +261,7 @@ class Base(ABC):
                 queue.remove(ticket)
         if link is not None:
             link.leave(ticket)
+        ticket.wake()  # the next one needn't wait for the end of this call, which may take another turn
 
     def _scope(self) -> Scope | None:
         """Return the transaction or ``on_connection_made`` of this object that the caller is inside of."""

@@ -230,27 +230,31 @@ class Core(Connector):
             deadline = earliest(deadline, around.deadline)
         failures = 0
         sent = False
-        while True:
-            link: Link | None = None
-            try:
-                if failures > 1:
-                    await self._sleep(self.retry.pause(failures - 1, self._random()), deadline, closings)
-                if deadline == 0.0 and request is not None:
-                    raise Expired
-                sends, reads = request is not None, take is not None
-                eol = terminator(take, wanted, self.eol) if sends and reads else None
-                link = await self._fit_link(around, ticket, sends, reads, eol, deadline, closings, bound)
-                return await self._exchange(link, request, take, wanted, deadline)
-            except BaseException as exc:
-                error = self._failed(exc, name, link, request, wanted)
-                sent = sent or getattr(error, "request_sent", False)
-                failures += 1
-                if not idempotent or around is not self or not self._may_resend(error, failures):
-                    if sent:
-                        error.request_sent = True  # type: ignore[attr-defined]
-                    raise error from error.__cause__
-            finally:
-                self._leave(around, ticket, link)
+        try:
+            while True:
+                link: Link | None = None
+                try:
+                    if failures > 1:
+                        await self._sleep(self.retry.pause(failures - 1, self._random()), deadline, closings)
+                    if deadline == 0.0 and request is not None:
+                        raise Expired
+                    sends, reads = request is not None, take is not None
+                    eol = terminator(take, wanted, self.eol) if sends and reads else None
+                    link = await self._fit_link(around, ticket, sends, reads, eol, deadline, closings, bound)
+                    return await self._exchange(link, request, take, wanted, deadline)
+                except BaseException as exc:
+                    error = self._failed(exc, name, link, request, wanted)
+                    sent = sent or getattr(error, "request_sent", False)
+                    failures += 1
+                    if not idempotent or around is not self or not self._may_resend(error, failures):
+                        if sent:
+                            error.request_sent = True  # type: ignore[attr-defined]
+                        raise error from error.__cause__
+                finally:
+                    if link is not None:
+                        link.leave(ticket)
+        finally:
+            self._leave(around, ticket, None)
 
     def _may_resend(self, error: BaseException, failures: int) -> bool:
         """Whether an idempotent request that met this error may go out on a new link (contract R4)."""
@@ -293,12 +297,13 @@ class Core(Connector):
         buffer = link.buffer
         while buffer.may_be_block(eol) and not link.void:
             size = len(buffer)
-            if not link.drained:
-                try:
-                    await link.more(earliest(deadline, self._now() + QUIET))
-                except Expired:
-                    pass
-            if len(buffer) == size:
+            quiet = earliest(deadline, self._now() + QUIET)
+            try:
+                while len(buffer) == size and not link.drained:
+                    await link.more(quiet)
+            except Expired:
+                pass
+            if len(buffer) == size and not link.void:
                 return buffer.take_all()[2 : -len(eol)]
         return None
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import socket
 from _thread import LockType, allocate_lock
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -58,8 +58,12 @@ class Ticket:
         for bell in tuple(self.bells or ()):
             bell.ring()
 
-    async def wait(self, deadline: float | None) -> None:
+    async def wait(self, deadline: float | None, check: Callable[[], None]) -> None:
         """Wait until the ticket is over, or for a ``wake``, or not so long.
+
+        Args:
+            deadline: when to give up
+            check: raises if what somebody rings for has happened already, before there was a bell
 
         Raises:
             Expired: the deadline passed first
@@ -68,6 +72,7 @@ class Ticket:
         bells: list[Bell] = self.__dict__.setdefault("bells", [])
         bells.append(bell)
         try:
+            check()
             if not self.over and not await bell.wait(deadline):
                 raise Expired
         finally:
@@ -129,9 +134,10 @@ class Queues:
         self.connects: list[Any] = []
 
     def wake(self) -> None:
-        """Let everybody who waits look again."""
+        """Let everybody who waits look again. Called from any thread."""
         for ticket in (*self.reads, *self.writes, *self.connects):
-            ticket.wake()
+            for bell in tuple(ticket.bells or ()):
+                bell.ring_from_thread()
 
 
 class Scope:

@@ -758,31 +758,35 @@ class TCP(object):
             deadline = _earliest(deadline, scope.deadline)
         failures = 0
         sent = False
-        while True:
-            link = None
-            try:
-                if failures > 1:
-                    self._sleep(self.retry.pause(failures - 1, self._random()), deadline, closings)
-                if deadline == 0.0 and request is not None:
-                    raise _Expired
-                if scope is None:
-                    self._turn(ticket, deadline, closings)
-                sends = request is not None
-                eol = _terminator(take, wanted, self.eol) if sends and take is not None else None
-                link = self._fit_link(ticket, scope, sends, eol, deadline, closings, bound)
-                return self._exchange(link, request, take, wanted, deadline)
-            except BaseException as exc:
-                error = self._failed(exc, name, link, request)
-                sent = sent or getattr(error, "request_sent", False)
-                failures += 1
-                if not idempotent or scope is not None or not self._may_resend(error, failures):
-                    if sent:
-                        error.request_sent = True  # type: ignore[attr-defined]
-                    if error is exc:
-                        raise
-                    raise error
-            finally:
-                self._leave(ticket, link)
+        try:
+            while True:
+                link = None
+                try:
+                    if failures > 1:
+                        self._sleep(self.retry.pause(failures - 1, self._random()), deadline, closings)
+                    if deadline == 0.0 and request is not None:
+                        raise _Expired
+                    if scope is None:
+                        self._turn(ticket, deadline, closings)
+                    sends = request is not None
+                    eol = _terminator(take, wanted, self.eol) if sends and take is not None else None
+                    link = self._fit_link(ticket, scope, sends, eol, deadline, closings, bound)
+                    return self._exchange(link, request, take, wanted, deadline)
+                except BaseException as exc:
+                    error = self._failed(exc, name, link, request)
+                    sent = sent or getattr(error, "request_sent", False)
+                    failures += 1
+                    if not idempotent or scope is not None or not self._may_resend(error, failures):
+                        if sent:
+                            error.request_sent = True  # type: ignore[attr-defined]
+                        if error is exc:
+                            raise
+                        raise error
+                finally:
+                    if link is not None:
+                        link.leave(ticket)
+        finally:
+            self._leave(ticket, None)
 
     def _may_resend(self, error, failures):
         # type: (BaseException, int) -> bool
@@ -828,7 +832,7 @@ class TCP(object):
                     link.more(_earliest(deadline, _now() + QUIET))
                 except _Expired:
                     pass
-            if len(buffer) == size:
+            if len(buffer) == size and not link.void:
                 return buffer.take_all()[2 : -len(eol)]
         return None
 
@@ -905,7 +909,8 @@ class TCP(object):
         # type: (_Ticket, _t.Optional[float], int) -> None
         """Wait until the ticket is the first of the queue."""
         queue = self._queue
-        queue.append(ticket)
+        if ticket not in queue:
+            queue.append(ticket)
         if queue[0] is ticket:
             return
         ticket.bell = bell = self._new_bell()

@@ -322,8 +322,10 @@ async def _tell(
             await result
     except trio.Cancelled:
         raise  # the run is over
-    except BaseException:  # a system task that raises ends the run
-        log.exception("connection event callback failed: %r", callback)
+    except BaseException as exc:  # a system task that raises ends the run
+        split = getattr(exc, "split", None)  # a nursery's: Python 3.10 doesn't know BaseExceptionGroup
+        if split is None or split(trio.Cancelled)[1] is not None:
+            log.exception("connection event callback failed: %r", callback)
 
 
 class _Steps(_async._Steps):

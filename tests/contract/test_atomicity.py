@@ -208,6 +208,21 @@ def test_nobody_is_overtaken_because_the_link_was_lost(flavour: Flavour, instrum
     assert instrument.ledger.links == [1, 2]
 
 
+@clause("A1", "R4")
+def test_nobody_is_overtaken_because_an_idempotent_request_is_sent_again(flavour: Flavour, peer: Peer) -> None:
+    sock = flavour.tcp(peer.host, peer.port, timeout=GENEROUS)
+    asking = [sock.start("write_readline", b"a\n", idempotent=True)]
+    cut_off = peer.accept()
+    assert received(cut_off, 2) == b"a\n"
+    asking += queue_up(sock, b"b", b"c")
+    cut_off.close()
+    other_end = peer.accept()
+    for request, running in zip((b"a\n", b"b\n", b"c\n"), asking, strict=True):
+        assert received(other_end, 2) == request
+        other_end.sendall(request)
+        assert running.result() == request
+
+
 # -- A2
 
 

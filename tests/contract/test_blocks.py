@@ -9,7 +9,8 @@ import pytest
 from simulator import Instrument
 from simulator.faults import Cut, Drip, Split
 from simulator.multimeter import PATTERN
-from sockio.common import BlockError, ConnectionEOFError, ConnectionTimeoutError
+from sockio.common import BlockError, ConnectionClosedError, ConnectionEOFError, ConnectionTimeoutError
+from tests.calls import callers
 from tests.clauses import clause
 from tests.flavours import BOUND, Flavour, eventually
 from tests.peers import Peer, received, send_in_pieces
@@ -91,6 +92,20 @@ def test_an_indefinite_block_that_came_before_the_end_of_the_link_is_whole(flavo
     other_end.close()
     eventually(lambda: not sock.connected())
     assert sock.readblock(timeout=None) == b"a\nb"
+
+
+@clause("Q5", "C2")
+def test_close_is_no_end_of_an_indefinite_block(flavour: Flavour, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "sockio.py2" if flavour.name == "py2" else "sockio._core"
+    monkeypatch.setattr(flavour.imported(module), "QUIET", BOUND)
+    sock = flavour.tcp(peer.host, peer.port)
+    sock.open()
+    peer.accept().sendall(b"#0a\n")
+    eventually(lambda: sock.in_waiting() == 4)
+    call = sock.start("readblock")
+    eventually(lambda: callers(sock) == 1)
+    sock.close()
+    assert isinstance(call.error(), ConnectionClosedError)
 
 
 @clause("Q5", "Q1")

@@ -16,7 +16,7 @@ from simulator.faults import Silence
 from sockio.common import ConnectionClosedError, Retry
 from tests.calls import CALLS, IDENTITY, READS, callers
 from tests.clauses import clause, flavours
-from tests.flavours import BOUND, Flavour, Py2, Running, Script, Sio, Sock, eventually
+from tests.flavours import BOUND, FLAVOURS, AsyncFlavour, Flavour, Py2, Running, Script, Sio, Sock, eventually
 from tests.peers import Names, Peer, received, received_to_end
 
 #: Seconds within which a caller that was woken must have returned: nothing else would wake it in that time.
@@ -242,6 +242,31 @@ def connecting(sock: Sock) -> Iterator[Running]:
     """Start calls that all wait for a connection, in different ways."""
     for name, args in (("open", ()), ("readline", ()), ("write_readline", (b"*IDN?\n",)), ("write", (b"*RST\n",))):
         yield sock.start(name, *args)
+
+
+@clause("C2")
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(each, marks=flavours(each.name)) for each in FLAVOURS if issubclass(each, AsyncFlavour)],
+)
+def test_close_in_another_loop_wakes_callers_that_wait_for_somebodys_transaction(
+    variant: type[Flavour], instrument: Instrument
+) -> None:
+    def body() -> Script:
+        inside.set()
+        yield silent.raw.readline()
+
+    with variant() as flavour, variant() as other:
+        sock, silent = (flavour.tcp(instrument.host, instrument.port) for _ in range(2))
+        for _ in range(20):  # a ring in the wrong thread is heard now and then
+            inside = threading.Event()
+            transaction = flavour.start(sock.transaction, body)
+            assert inside.wait(BOUND)
+            waiting = sock.start("readline")
+            eventually(lambda: callers(sock) == 2)
+            other.call(sock.raw.close)
+            assert isinstance(waiting.error(PROMPTLY), ConnectionClosedError)
+            transaction.cancel()
 
 
 @clause("C2")

@@ -377,6 +377,22 @@ def test_a_reconnecting_stream_carries_on_over_lost_links(flavour: Flavour, inst
     assert instrument.ledger.links == [1, 2, 3, 4]
 
 
+@clause("S3", "A1")
+def test_a_stream_that_reconnects_holds_up_nobody_who_waits_for_its_turn(
+    flavour: Flavour, instrument: Instrument
+) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    stream = flavour.module.LineStream(sock.raw, reconnect=True)
+    step = flavour.start(flavour.step, stream)
+    eventually(linked(sock, 1))
+    reading = sock.start("readline")
+    eventually(lambda: callers(sock) == 2)
+    instrument.drop()
+    eventually(linked(sock, 2))
+    instrument.send(b"1\n2\n")
+    assert {step.result(5), reading.result(5)} == {b"1\n", b"2\n"}
+
+
 @clause("S3")
 @pytest.mark.parametrize("how", ["drop", "reset"])
 def test_a_cut_line_is_never_joined_to_what_the_new_link_sends(

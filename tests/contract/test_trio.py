@@ -182,6 +182,35 @@ def test_a_writer_that_is_late_drops_the_link_under_the_reader(peer: Peer) -> No
     run(main)
 
 
+# Q
+
+
+@clause("Q5")
+@on_trio
+def test_a_writer_that_is_late_is_no_silence_that_ends_a_block(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sockio._core.QUIET", BOUND)
+
+    async def main() -> None:
+        async with TCP(peer.host, peer.port) as sock, trio.open_nursery() as nursery:
+            other_end = peer.accept()
+
+            async def read() -> None:
+                assert await sock.readblock() == b"a\nb"
+
+            nursery.start_soon(read)
+            other_end.sendall(b"#0a\n")
+            link = sock._link
+            assert link is not None
+            await until(lambda: len(link.buffer) == 4)
+            await wait_all_tasks_blocked()
+            trio.lowlevel.notify_closing(link.sock)  # as the keeper does
+            await wait_all_tasks_blocked()
+            other_end.sendall(b"b\n")
+            other_end.close()
+
+    run(main)
+
+
 # S
 
 
@@ -416,6 +445,26 @@ def test_no_exception_of_a_callback_ends_the_run(
     caplog.set_level(logging.ERROR)
     run(main)
     assert all(record.exc_info and record.exc_info[0] is failure for record in caplog.records)
+
+
+@clause("E4", "F6")
+@on_trio
+def test_a_nursery_of_a_callback_that_ends_with_the_run_is_no_failure(
+    instrument: Instrument, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def wait(_: object) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(trio.sleep_forever)
+
+    async def main() -> None:
+        sock = TCP(instrument.host, instrument.port, on_connection_lost=wait)
+        await sock.open()
+        await sock.close()
+        await wait_all_tasks_blocked()
+
+    run(main)
+    assert not caplog.records
 
 
 @clause("E3")
