@@ -202,6 +202,23 @@ def test_a_done_callback_that_blocks_holds_up_nobody(tcp: sockio.futures.TCP) ->
     assert here == [threading.current_thread()]
 
 
+@clause("A3", "E4")
+def test_a_done_callback_may_use_the_object_whose_call_was_cancelled(tcp: sockio.futures.TCP) -> None:
+    replies: list[bytes] = []
+    told = threading.Event()
+
+    def ask_again(_: Future[bytes]) -> None:
+        replies.append(tcp.write_readline(b"ECHO? again\n").result(BOUND))
+        told.set()
+
+    tcp.open().result(BOUND)
+    call = tcp.readline()
+    call.add_done_callback(ask_again)
+    assert call.cancel()
+    assert told.wait(BOUND)
+    assert replies == [b"again,1\n"]
+
+
 # Callbacks
 
 
