@@ -193,7 +193,8 @@ class TCP(_Calls, sio.TCP):  # type: ignore[misc]  # the same calls as in sio, w
             try:
                 await self._outcome(result, bell, deadline)
             finally:
-                result.cancel()
+                if not result.done():
+                    _on_a_thread(result.cancel)  # which runs the callbacks of whoever made it
 
     async def _outcome(self, future: Future[Any], bell: BaseBell, deadline: float | None) -> Any:
         closings = self._closings
