@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial, update_wrapper
 from inspect import isawaitable, iscoroutinefunction, ismethod
 from types import TracebackType
@@ -61,9 +62,10 @@ class EventLoop:
             if self.thread is not None:
                 raise RuntimeError("the event loop runs already")
             loop = asyncio.new_event_loop()
-            thread = threading.Thread(target=_run, args=(loop,), name="sockio event loop", daemon=True)
+            thread = threading.Thread(target=self._run, args=(loop,), name="sockio event loop", daemon=True)
+            self.loop = loop
             thread.start()
-            self.loop, self.thread = loop, thread
+            self.thread = thread
 
     def stop(self) -> None:
         """Cancel what runs on the loop, and end its thread; the next use starts a new one.
@@ -142,6 +144,17 @@ class EventLoop:
         except BaseException:
             future.cancel()  # Ctrl-C; does nothing to what has ended
             raise
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run a loop until it is stopped, then end what is left on it."""
+        while self.loop is loop:
+            with suppress(SystemExit, KeyboardInterrupt):  # asyncio passes on what a task raised, who has it as well
+                loop.run_forever()
+        try:
+            loop.run_until_complete(_end_tasks())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
 
     def _is_current(self) -> bool:
         try:
@@ -230,16 +243,6 @@ class Proxy:
 
 async def _awaited(value: Awaitable[T]) -> T:
     return await value
-
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop until it is stopped, then end what is left on it."""
-    loop.run_forever()
-    try:
-        loop.run_until_complete(_end_tasks())
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
 
 
 async def _end_tasks() -> None:

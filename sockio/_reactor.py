@@ -116,12 +116,7 @@ class Reactor:
         self._adding = allocate_lock()
         self._until = math.inf
         self._asleep = False
-        self._thread = threading.Thread(target=self._run, name="sockio reactor", daemon=True)
-        self._thread.start()
-
-    def is_here(self) -> bool:
-        """Whether this is the reactor's own thread."""
-        return threading.current_thread() is self._thread
+        threading.Thread(target=self._run, name="sockio reactor", daemon=True).start()
 
     def add(self, pause: Pause, call: Call[Any]) -> None:
         """Step the call when its pause is over."""
@@ -329,10 +324,4 @@ class Call(Future[T]):
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Call ``fn(call)`` when the call is over: on a daemon thread of its own, or at once if that is now."""
-        super().add_done_callback(partial(self._call_back, fn))
-
-    def _call_back(self, fn: Callable[[Future[T]], object], _: Future[T]) -> None:
-        if self.pause is not None and self.pause.reactor.is_here():
-            self._callbacks.start(copy_context(), fn, self)
-        else:
-            fn(self)
+        super().add_done_callback(fn if self.done() else partial(self._callbacks.start, copy_context(), fn))

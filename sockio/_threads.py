@@ -180,5 +180,9 @@ class Callbacks:
         thread = threading.Thread(target=run, name="sockio callback", daemon=True)
         with self._starting:  # another thread joins only what has been started
             before = self._last
-            thread.start()
-            self._last = thread
+            try:
+                thread.start()
+            except RuntimeError:  # there are too many; whoever noticed the event serves all objects, and must go on
+                log.exception("no thread for a connection event callback: %r", callback)
+            else:
+                self._last = thread

@@ -171,7 +171,8 @@ class TCP(Planned[Future[bytes], Future[list[bytes]], Future[None]], sio.TCP):  
             try:
                 await self._outcome(result, bell, deadline)
             finally:
-                result.cancel()
+                if not result.done():
+                    _on_a_thread(result.cancel)  # which runs the callbacks of whoever made it
 
     async def _outcome(self, future: Future[Any], bell: BaseBell, deadline: float | None) -> Any:
         closings = self._closings

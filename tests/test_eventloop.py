@@ -175,6 +175,18 @@ def test_the_loop_can_be_stopped_by_what_runs_on_it(loop: EventLoop) -> None:
     assert loop.thread is None
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_asyncio_ends_a_loop_with_is_for_the_caller_alone(loop: EventLoop, kind: type[BaseException]) -> None:
+    async def fail() -> None:
+        raise kind
+
+    async def go_on() -> int:
+        return 1
+
+    assert isinstance(loop.run_coroutine(fail()).exception(BOUND), kind)
+    assert loop.run_coroutine(go_on()).result(BOUND) == 1
+
+
 def test_a_cancelled_future_cancels_its_coroutine(loop: EventLoop) -> None:
     foreign = Foreign()
     future = loop.run_coroutine(foreign.for_ever())

@@ -608,6 +608,34 @@ def test_a_callback_that_blocks_harms_neither_its_object_nor_another(
         over.set()
 
 
+@clause("E4", "E3")
+@blocking
+def test_a_callback_for_which_there_is_no_thread_harms_neither_its_object_nor_another(
+    tcp: type[sockio.sio.TCP],
+    instrument: Instrument,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = threading.Event()
+    start = threading.Thread.start
+
+    def too_many(thread: threading.Thread) -> None:
+        if thread.name == "sockio callback":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    sock = tcp(instrument.host, instrument.port, on_connection_lost=lambda *_: told.set())
+    with sock:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", too_many)
+            instrument.drop()
+            eventually(lambda: errors(caplog))
+        assert sock.write_readline(b"DELAY? 0.01\n", timeout=BOUND) == b"0.01\n"
+        assert not told.is_set()
+        instrument.drop()
+        assert told.wait(BOUND)
+
+
 @clause("E4")
 @pytest.mark.parametrize("name", ["on_connection_made", "on_connection_lost", "on_eof_received"])
 def test_what_cannot_be_called_is_refused_at_once(flavour: Flavour, name: str) -> None:

@@ -203,6 +203,23 @@ def test_a_done_callback_that_blocks_holds_up_nobody(tcp: sockio.futures.TCP) ->
     assert here == [threading.current_thread()]
 
 
+@clause("A3", "E4")
+def test_a_done_callback_may_use_the_object_whose_call_was_cancelled(tcp: sockio.futures.TCP) -> None:
+    replies: list[bytes] = []
+    told = threading.Event()
+
+    def ask_again(_: Future[bytes]) -> None:
+        replies.append(tcp.write_readline(b"ECHO? again\n").result(BOUND))
+        told.set()
+
+    tcp.open().result(BOUND)
+    call = tcp.readline()
+    call.add_done_callback(ask_again)
+    assert call.cancel()
+    assert told.wait(BOUND)
+    assert replies == [b"again,1\n"]
+
+
 # Callbacks
 
 
@@ -221,7 +238,30 @@ def test_a_future_that_on_connection_made_returns_is_cancelled_at_the_deadline(t
     tcp.on_connection_made = lambda: never
     with pytest.raises(ConnectionTimeoutError):
         tcp.write_readline(b"ECHO? a\n", timeout=0.05).result(BOUND)
-    assert never.cancelled()
+    eventually(never.cancelled)
+
+
+@clause("E4")
+def test_what_waits_for_the_future_of_on_connection_made_holds_up_nobody(
+    tcp: sockio.futures.TCP, instrument: Instrument
+) -> None:
+    never: Future[None] = Future()
+    over, started = threading.Event(), threading.Event()
+
+    def block(_: Future[None]) -> None:
+        started.set()
+        over.wait(BOUND)
+
+    never.add_done_callback(block)
+    tcp.on_connection_made = lambda: never
+    with sockio.futures.TCP(instrument.host, instrument.port) as other:
+        try:
+            opening = tcp.open(timeout=0.05)
+            assert started.wait(BOUND)
+            assert other.write_readline(b"DELAY? 0.05\n").result(BOUND / 2) == b"0.05\n"
+            assert isinstance(opening.exception(BOUND / 2), ConnectionTimeoutError)
+        finally:
+            over.set()
 
 
 @clause("T1", "C2")
