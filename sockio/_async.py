@@ -383,8 +383,9 @@ class AsyncTCP(Core):
                 try:
                     sent = link.begin(request)
                     if sent < len(request):
-                        await link.flush(request, sent, deadline)
-                    await link.more(deadline)
+                        await link.flush(request, sent, deadline)  # meanwhile the reply may come
+                    else:
+                        await link.more(deadline)
                     reply = take(link.buffer, wanted)
                     if reply is None:
                         reply = await self._reply(link, take, wanted, deadline)
