@@ -17,7 +17,7 @@ from simulator.faults import Cut, Drip, Silence
 from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError, Retry
 from tests.calls import callers
 from tests.clauses import clause
-from tests.flavours import AsyncFlavour, Flavour, Running, Script, Sock, eventually
+from tests.flavours import AsyncFlavour, Flavour, Py2On27, Running, Script, Sock, eventually
 from tests.peers import Names, Peer
 
 ECHO = b"ECHO? a\n"
@@ -197,6 +197,29 @@ def test_a_peer_that_drips_cannot_stretch_the_deadline_of_a_plain_read(
         sock.readline(timeout=0.2)
     assert sock.connected()
     eventually(lambda: sock.in_waiting() > 0)
+
+
+@clause("T1", "A7")
+def test_a_peer_that_never_stops_sending_cannot_stretch_the_deadline(flavour: Flavour, peer: Peer) -> None:
+    if isinstance(flavour, Py2On27):
+        pytest.skip("its link is in another process")
+    sock = flavour.tcp(peer.host, peer.port)
+    sock.open()
+    other_end = peer.accept()
+    link = sock.raw._link
+    name = "recv" if flavour.name == "py2" else "arrived"
+    receive = getattr(link, name)
+
+    def received(*args: Any) -> Any:
+        result = receive(*args)
+        other_end.sendall(b"x")  # it is there before anybody looks
+        return result
+
+    setattr(link, name, received)
+    other_end.sendall(b"x")
+    with times_out():
+        sock.read(timeout=0.1)
+    assert sock.connected()
 
 
 @clause("T1")
