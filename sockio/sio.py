@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import selectors
 import socket
-import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
@@ -25,7 +25,7 @@ from ._link import Link as BaseLink
 from ._link import SocketLink
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
 from ._streams import Blocks, End, Lines, Stream
-from ._threads import Bell, Callbacks, Ticket, left_of, watcher
+from ._threads import LONGEST, Bell, Callbacks, Ticket, left_of, watcher
 from ._turns import Bell as BaseBell
 from ._turns import Expired, held
 from ._turns import Ticket as BaseTicket
@@ -76,8 +76,9 @@ class Link(SocketLink):
     sent: bool
 
     def more(self, deadline: float | None) -> Any:
-        if not self.poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
-            raise Expired
+        while not self.poller.poll(None if deadline is None else min(max(0.0, deadline - monotonic()), LONGEST) * 1000):
+            if deadline is not None and monotonic() >= deadline:
+                raise Expired
         self.receive()
         return _DONE
 

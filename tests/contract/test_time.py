@@ -18,7 +18,7 @@ from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkErr
 from tests.calls import callers
 from tests.clauses import clause
 from tests.flavours import AsyncFlavour, Flavour, Py2On27, Running, Script, Sock, eventually
-from tests.peers import Names, Peer
+from tests.peers import Names, Peer, received
 
 ECHO = b"ECHO? a\n"
 #: For calls that must come to an end by themselves, but for a defect.
@@ -220,6 +220,25 @@ def test_a_peer_that_never_stops_sending_cannot_stretch_the_deadline(flavour: Fl
     with times_out():
         sock.read(timeout=0.1)
     assert sock.connected()
+
+
+@clause("T1", "T2")
+@pytest.mark.parametrize("timeout", [30 * 86400, 1e9, 1e15, math.inf], ids=str)
+def test_a_timeout_may_be_very_long(
+    flavour: Flavour, instrument: Instrument, peer: Peer, names: Names, timeout: float
+) -> None:
+    names["dmm.test"] = [(instrument.host, instrument.port)]
+    sock = flavour.tcp("dmm.test", instrument.port, timeout=timeout, connection_timeout=timeout)
+    for _ in range(2):
+        assert sock.write_readline(b"DELAY? 0.01\n") == b"0.01\n"
+    sock.write(ECHO)
+    assert sock.readline() == b"a,1\n"
+    waiting = [sock.start("write_readline", ECHO) for _ in range(3)]
+    assert sorted(call.result() for call in waiting) == [b"a,2\n", b"a,3\n", b"a,4\n"]
+    other = flavour.tcp(peer.host, peer.port, timeout=timeout)
+    large = other.start("write", bytes(2**25))
+    received(peer.accept(), 2**25)
+    large.result()
 
 
 @clause("T1")
