@@ -43,6 +43,7 @@ class AsyncTCP(Core):
         self._close()
 
     async def __aenter__(self: A) -> A:
+        self._enter_world()
         if not self.connected():
             await self._ticketed_open(UNSET, must_be_new=False)
         return self

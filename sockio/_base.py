@@ -216,10 +216,12 @@ class Base(ABC):
     # Turns and scopes.
 
     def _enter_world(self) -> None:
-        """Begin anew if the event loop is another one: the old one has ended, and whatever was waiting there."""
+        """Begin anew if the event loop is another one: the old one has ended, with its link and whatever was waiting."""
         world = None if self._world is None else self._world()
         if self.queues.world is not world:
             self.queues = Queues(world)
+            if self._link is not None:
+                self._link.drop(None)
 
     async def _turn(self, around: Base | Scope, side: str, ticket: Any, deadline: float | None, closings: int) -> None:
         """Wait until the ticket is the first of its queue."""

@@ -169,7 +169,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
 
     def resume(self) -> None:
         self.paused = False
-        if not self.drained:
+        if not self.drained and not self._loop.is_closed():
             cast(asyncio.Transport, self._transport).resume_reading()
 
     def hang_up(self) -> None:
