@@ -402,3 +402,12 @@ def test_a_deadline_may_be_further_away_than_the_operating_system_can_be_told(
         sock.readline(timeout=0.1)
     assert time.monotonic() - began >= 0.1
     sock.close()
+
+
+def test_what_is_waiting_can_be_asked_while_another_thread_closes(peer: Peer) -> None:
+    for tcp in (sockio.sio.TCP, sockio.py2.TCP):
+        sock: Any = tcp(peer.host, peer.port)
+        sock.open()
+        sock._link.sock.close()  # the other thread has come as far as this
+        assert sock.in_waiting() == 0
+        sock.close()
