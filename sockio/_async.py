@@ -48,8 +48,9 @@ def awaited(plan: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]
                 try:
                     sent = link.begin(request)
                     if sent < len(request):
-                        await link.flush(request, sent, deadline)
-                    await link.more(deadline)
+                        await link.flush(request, sent, deadline)  # meanwhile the reply may come
+                    else:
+                        await link.more(deadline)
                     reply = take(link.buffer, wanted)
                     if reply is None:
                         reply = await self._reply(link, take, wanted, deadline)
@@ -120,6 +121,7 @@ class AsyncTCP(Planned[Coroutine[Any, Any, bytes], Coroutine[Any, Any, list[byte
         self._close()
 
     async def __aenter__(self: A) -> A:
+        self._enter_world()
         if not self.connected():
             await self._ticketed_open(UNSET, must_be_new=False)
         return self

@@ -220,13 +220,15 @@ class Base(ABC):
     # Turns and scopes.
 
     def _enter_world(self) -> None:
-        """Begin anew if the event loop is another one: the old one has ended, and whatever was waiting there."""
+        """Begin anew if the event loop is another one: the old one has ended, with its link and whatever was waiting."""
         try:
             world = None if self._world is None else self._world()
         except RuntimeError as exc:
             raise self._out_of_world(exc) from None
         if self.queues.world is not world:
             self.queues = Queues(world)
+            if self._link is not None:
+                self._link.drop(None)
 
     def _out_of_world(self, exc: RuntimeError) -> RuntimeError:
         return RuntimeError(f"{self!r}: {exc}: use it in {self._runner}, or another flavour of sockio here")

@@ -27,9 +27,6 @@ class Connector(Base):
     async def _healthy_link(self, ticket: Any, sends: bool, deadline: float | None, closings: int) -> Link:
         """Return the link, connecting if there is none; one that has ended serves a plain read once more (A8)."""
         link = self._link
-        if link is not None and self._world is not None and link.world is not self._world():
-            link.drop(None)
-            link = None
         if link is not None and not link.dropped:
             return link
         if not self.auto_reconnect:

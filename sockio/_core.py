@@ -277,7 +277,8 @@ class Core(Connector):
         return reply
 
     async def _reply(self, link: Link, take: Take, wanted: Any, deadline: float | None) -> Any:
-        """Wait for the reply to be complete."""
+        """Wait for the reply to be complete. What comes after the deadline is too late, also when it never stops coming."""
+        in_time: int | None = None
         while (reply := take(link.buffer, wanted)) is None:
             if (
                 take is Buffer.take_block
@@ -286,6 +287,11 @@ class Core(Connector):
                 break
             if (link.drained or take is anything) and (reply := self._unmet(link, take)) is not None:
                 break
+            if deadline is not None and deadline <= self._now():
+                if in_time is None:
+                    in_time = link.waiting()
+                elif len(link.buffer) >= in_time:
+                    raise Expired
             self.waits += 1
             await link.more(deadline)
         if link.paused and len(link.buffer) < link.buffer.limit:

@@ -24,7 +24,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from ._threads import Callbacks, PerProcess
+from ._threads import Callbacks, PerProcess, left_of
 
 T = TypeVar("T")
 
@@ -172,9 +172,7 @@ class Reactor:
 
     def _turn(self) -> None:
         self._asleep = True
-        until = self._until
-        left = 0 if self._hurried else None if until == math.inf else max(0.0, until - time.monotonic())
-        ready = self._poller.poll(left)
+        ready = self._poller.poll(0 if self._hurried else left_of(self._until))
         self._asleep = False
         for number, _ in ready:
             if number == self._alarm:

@@ -22,12 +22,14 @@ from .common import log
 
 #: Seconds after which a thread that waits for its turn looks again, should nobody have told it.
 NAP = 0.5
+#: Seconds that the operating system can be told to wait: its milliseconds are an int.
+LONGEST = 2.0**20
 _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 def left_of(deadline: float | None) -> float | None:
-    """Return the seconds left until ``deadline``, not less than 0."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+    """Return the seconds left until ``deadline``, not less than 0, and not more than one can wait at a time."""
+    return None if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST)
 
 
 class Hint(BaseBell):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from inspect import isawaitable
 from typing import Any, ClassVar, cast
+from weakref import WeakKeyDictionary
 
 from ._async import AsyncTCP, BlockStream, LineStream
 from ._core import Core
@@ -36,8 +37,16 @@ __all__ = [
     "socket_for_url",
 ]
 
-# Selector loops and uvloop ask for the buffer, fill it and hand it back without a pause: all links can share one.
-_CHUNK = memoryview(bytearray(CHUNK))
+# A selector loop (uvloop, too) asks for the buffer, fills it and hands it back without a pause: its links can share one.
+# Those of another loop can't, as that one may run on another thread.
+_chunks: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
+
+
+def _chunk_of(loop: asyncio.AbstractEventLoop) -> memoryview:
+    chunk = _chunks.get(loop)
+    if chunk is None:
+        chunk = _chunks[loop] = memoryview(bytearray(CHUNK))
+    return chunk
 
 
 class IncompleteReadError(ConnectionEOFError, asyncio.IncompleteReadError):
@@ -65,7 +74,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self.world: object = self._loop
         self._transport: asyncio.Transport | None = None
-        self._chunk = _CHUNK if hasattr(self._loop, "add_reader") else memoryview(bytearray(CHUNK))
+        self._chunk = _chunk_of(self._loop) if hasattr(self._loop, "add_reader") else memoryview(bytearray(CHUNK))
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._read_deadline: float | None = None
@@ -160,7 +169,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
 
     def resume(self) -> None:
         self.paused = False
-        if not self.drained:
+        if not self.drained and not self._loop.is_closed():
             cast(asyncio.Transport, self._transport).resume_reading()
 
     def hang_up(self) -> None:

@@ -451,7 +451,10 @@ def pending(sock):
             return len(sock.recv(CHUNK, socket.MSG_PEEK))
         except socket.error:
             return 0
-    count = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, b"\0" * 4))  # type: _t.Tuple[int]
+    try:
+        count = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, b"\0" * 4))  # type: _t.Tuple[int]
+    except (EnvironmentError, ValueError):  # another thread, or a loop that has ended, has closed it
+        return 0
     return count[0]
 
 

@@ -807,7 +807,8 @@ class TCP(object):
 
     def _reply(self, link, take, wanted, deadline):
         # type: (_Link, _Take, _t.Any, _t.Optional[float]) -> _t.Any
-        """Wait for the reply to be complete."""
+        """Wait for the reply to be complete. What comes after the deadline is too late, also when it never stops coming."""
+        in_time = None  # type: _t.Optional[int]
         reply = take(link.buffer, wanted)
         while reply is None:
             if take == _Buffer.take_block:
@@ -817,6 +818,11 @@ class TCP(object):
             if link.drained or take is _anything:
                 reply = self._unmet(link, take)
             else:
+                if _passed(deadline):
+                    if in_time is None:
+                        in_time = link.waiting()
+                    elif len(link.buffer) >= in_time:
+                        raise _Expired
                 link.more(deadline)
                 reply = take(link.buffer, wanted)
         return reply

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import selectors
 import socket
-import time
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import Context
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
@@ -24,7 +24,7 @@ from ._link import Link as BaseLink
 from ._link import SocketLink
 from ._rules import UNSET, Take, Timeout
 from ._streams import Blocks, End, Lines, Stream
-from ._threads import Bell, Callbacks, Ticket, left_of, watcher
+from ._threads import LONGEST, Bell, Callbacks, Ticket, left_of, watcher
 from ._turns import Bell as BaseBell
 from ._turns import Expired, held
 from ._turns import Ticket as BaseTicket
@@ -76,8 +76,14 @@ class Link(SocketLink):
     sent: bool
 
     def more(self, deadline: float | None) -> Any:
-        if not self.poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
-            raise Expired
+        if deadline is None:
+            self.poller.poll(None)
+        else:
+            left = deadline - monotonic()
+            while not self.poller.poll(0 if left <= 0 else (left if left < LONGEST else LONGEST) * 1000):
+                left = deadline - monotonic()
+                if left <= 0:
+                    raise Expired
         self.receive()
         return _DONE
 

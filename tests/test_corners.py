@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from sockio._dial import Race
 from sockio._rules import UNSET
 from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError, Retry
 from tests.flavours import BOUND, FLAVOURS, Flavour, eventually
+from tests.peers import Peer
 
 
 @pytest.fixture(params=[each for each in FLAVOURS if each.name != "py2"], ids=lambda each: each.variant)
@@ -394,3 +396,24 @@ def test_a_request_for_no_reply_waits_for_none(flavour: Flavour, instrument: Ins
         assert sock.write_read(b"*CLS\n", 0, timeout=BOUND) == b""
     assert sock.write_readline(b"ECHO? a\n", timeout=BOUND) == b"a,1\n"
     assert instrument.ledger.count(b"*CLS") == 6
+
+
+def test_a_deadline_may_be_further_away_than_the_operating_system_can_be_told(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockio.sio, "LONGEST", 0.001)
+    sock = sockio.sio.TCP(peer.host, peer.port)
+    began = time.monotonic()
+    with pytest.raises(ConnectionTimeoutError):
+        sock.readline(timeout=0.1)
+    assert time.monotonic() - began >= 0.1
+    sock.close()
+
+
+def test_what_is_waiting_can_be_asked_while_another_thread_closes(peer: Peer) -> None:
+    for tcp in (sockio.sio.TCP, sockio.py2.TCP):
+        sock: Any = tcp(peer.host, peer.port)
+        sock.open()
+        sock._link.sock.close()  # the other thread has come as far as this
+        assert sock.in_waiting() == 0
+        sock.close()

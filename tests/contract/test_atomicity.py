@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from sockio.common import (
 )
 from tests.calls import callers
 from tests.clauses import clause, flavours
-from tests.flavours import Aio, EndOfStream, Flavour, Running, Script, Sock, eventually
+from tests.flavours import FLAVOURS, Aio, EndOfStream, Flavour, Running, Script, Sock, eventually
 from tests.peers import Names, Peer, received
 
 #: For calls that must come to an end by themselves, but for a defect.
@@ -933,3 +934,21 @@ def test_a_stream_on_an_ended_link_returns_what_is_left_then_ends(flavour: Flavo
     with pytest.raises(EndOfStream):
         flavour.call(flavour.step, stream)
     assert sock.write_readline(b"ECHO? a\n") == b"a,1\n"
+
+
+@clause("A1")
+@flavours("aio")
+@pytest.mark.parametrize("variant", [flavour for flavour in FLAVOURS if flavour.name == "aio"])
+def test_loops_on_several_threads_do_not_mix_their_replies(variant: type[Aio], instrument: Instrument) -> None:
+    async def use(name: bytes) -> None:
+        sock = variant.module.TCP(instrument.host, instrument.port)
+        for _ in range(100):
+            reply = await sock.write_readline(b"ECHO? " + 3000 * name + b"\n", timeout=GENEROUS)
+            assert reply.startswith(3000 * name + b",")
+        await sock.close()
+
+    with ExitStack() as running:
+        loops = [running.enter_context(variant()) for _ in range(6)]
+        users = [loop.start(use, b"%d" % number) for number, loop in enumerate(loops)]
+        for user in users:
+            user.result()

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -359,6 +359,16 @@ def check_fork(instrument: Instrument, program: str, interpreter: str = sys.exec
 # F4
 
 
+def in_loops(variant: type[Any], *works: Callable[[], Any]) -> None:
+    """Do each work in a loop of its own."""
+    for work in works:
+        loop = variant().new_loop()
+        try:
+            loop.run_until_complete(work())
+        finally:
+            loop.close()
+
+
 @clause("F4")
 @flavours("aio")
 @pytest.mark.filterwarnings("ignore:unclosed resource:ResourceWarning")  # uvloop's own, when it is closed
@@ -376,16 +386,76 @@ def test_an_object_used_in_a_second_loop_reconnects(variant: type[Any], instrume
         await sock.close()
         await asyncio.sleep(0)
 
-    for work in (use, use, finish):
-        loop = variant().new_loop()
-        try:
-            loop.run_until_complete(work())
-        finally:
-            loop.close()
+    in_loops(variant, use, use, finish)
     assert instrument.ledger.links == [1, 2, 3]
     assert lost == [None, None, None]
     instrument.ledger.wait(lambda ledger: not ledger.open_links)
     gc.collect()  # nothing that was left behind complains
+
+
+@clause("F4", "C1", "C5")
+@flavours("aio")
+@pytest.mark.filterwarnings("ignore:unclosed resource:ResourceWarning")  # uvloop's own, when it is closed
+@pytest.mark.parametrize("variant", AIO)
+def test_what_an_ended_loop_left_open_is_opened_anew(variant: type[Any], instrument: Instrument) -> None:
+    sock = sockio.aio.TCP(instrument.host, instrument.port, auto_reconnect=False)
+
+    async def again() -> None:
+        await sock.open()
+        assert await sock.write_readline(b"ECHO? a\n", timeout=BOUND) == b"a,1\n"
+
+    async def finish() -> None:
+        async with sock:
+            assert await sock.write_readline(b"ECHO? b\n", timeout=BOUND) == b"b,2\n"
+        await asyncio.sleep(0)
+
+    in_loops(variant, sock.open, again, finish)
+    assert instrument.ledger.links == [1, 2, 3]
+
+
+@clause("F4", "S2")
+@flavours("aio")
+@pytest.mark.filterwarnings("ignore:unclosed resource:ResourceWarning")  # uvloop's own, when it is closed
+@pytest.mark.parametrize("variant", AIO)
+@pytest.mark.parametrize("reconnect", [False, True])
+def test_a_stream_ends_with_the_loop_of_its_link(variant: type[Any], instrument: Instrument, reconnect: bool) -> None:
+    sock = sockio.aio.TCP(instrument.host, instrument.port)
+    stream = sockio.aio.LineStream(sock, reconnect=reconnect, timeout=0.1)
+
+    async def begin() -> None:
+        await sock.write(b"ECHO? a\n")
+        assert await anext(stream) == b"a,1\n"
+
+    async def again() -> None:
+        if reconnect:
+            with pytest.raises(ConnectionTimeoutError):
+                await anext(stream)
+        else:
+            with pytest.raises(StopAsyncIteration):
+                await anext(stream)
+        assert await sock.write_readline(b"ECHO? b\n", timeout=BOUND) == b"b,2\n"
+        await sock.close()
+        await asyncio.sleep(0)
+
+    in_loops(variant, begin, again)
+
+
+@clause("F4")
+@flavours("aio")
+@pytest.mark.filterwarnings("ignore:unclosed resource:ResourceWarning")  # uvloop's own, when it is closed
+@pytest.mark.parametrize("variant", AIO)
+def test_the_plain_methods_need_no_loop(variant: type[Any], instrument: Instrument) -> None:
+    sock = sockio.aio.TCP(instrument.host, instrument.port, buffer_size=10)
+
+    async def begin() -> None:
+        await sock.write(b"BLOCK? 50000\n")
+        while not cast(Any, sock._link).paused:
+            await asyncio.sleep(0)
+
+    in_loops(variant, begin)
+    sock.reset_input_buffer()
+    assert sock.in_waiting() == 0
+    in_loops(variant, sock.close)
 
 
 @clause("F4")

@@ -615,3 +615,19 @@ def test_bytes_like_requests_are_sent_as_they_are(flavour: Flavour, peer: Peer) 
     sock.write(memoryview(b"def"))
     sock.writelines([bytearray(b"g"), memoryview(b"h"), b"i"])
     assert received(peer.accept(), 9) == b"abcdefghi"
+
+
+@clause("Q1")
+def test_a_reply_that_comes_before_all_of_a_large_request_was_sent_is_returned(flavour: Flavour, peer: Peer) -> None:
+    sock = flavour.tcp(peer.host, peer.port)
+    first = sock.start("write_readline", b"first\n")
+    other_end = peer.accept()
+    assert received(other_end, 6) == b"first\n"
+    other_end.sendall(b"first\n")
+    assert first.result() == b"first\n"
+    large = sock.start("write_readline", bytes(2**25))
+    received(other_end, 1)
+    other_end.sendall(b"early\n")
+    eventually(lambda: sock.in_waiting() == 6)
+    received(other_end, 2**25 - 1)
+    assert large.result() == b"early\n"

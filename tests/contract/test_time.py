@@ -17,8 +17,8 @@ from simulator.faults import Cut, Drip, Silence
 from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError, Retry
 from tests.calls import callers
 from tests.clauses import clause
-from tests.flavours import AsyncFlavour, Flavour, Running, Script, Sock, eventually
-from tests.peers import Names, Peer
+from tests.flavours import AsyncFlavour, Flavour, Py2On27, Running, Script, Sock, eventually
+from tests.peers import Names, Peer, received
 
 ECHO = b"ECHO? a\n"
 #: For calls that must come to an end by themselves, but for a defect.
@@ -197,6 +197,48 @@ def test_a_peer_that_drips_cannot_stretch_the_deadline_of_a_plain_read(
         sock.readline(timeout=0.2)
     assert sock.connected()
     eventually(lambda: sock.in_waiting() > 0)
+
+
+@clause("T1", "A7")
+def test_a_peer_that_never_stops_sending_cannot_stretch_the_deadline(flavour: Flavour, peer: Peer) -> None:
+    if isinstance(flavour, Py2On27):
+        pytest.skip("its link is in another process")
+    sock = flavour.tcp(peer.host, peer.port)
+    sock.open()
+    other_end = peer.accept()
+    link = sock.raw._link
+    name = "recv" if flavour.name == "py2" else "arrived"
+    receive = getattr(link, name)
+
+    def received(*args: Any) -> Any:
+        result = receive(*args)
+        other_end.sendall(b"x")  # it is there before anybody looks
+        return result
+
+    setattr(link, name, received)
+    other_end.sendall(b"x")
+    with times_out():
+        sock.read(timeout=0.1)
+    assert sock.connected()
+
+
+@clause("T1", "T2")
+@pytest.mark.parametrize("timeout", [30 * 86400, 1e9, 1e15, math.inf], ids=str)
+def test_a_timeout_may_be_very_long(
+    flavour: Flavour, instrument: Instrument, peer: Peer, names: Names, timeout: float
+) -> None:
+    names["dmm.test"] = [(instrument.host, instrument.port)]
+    sock = flavour.tcp("dmm.test", instrument.port, timeout=timeout, connection_timeout=timeout)
+    for _ in range(2):
+        assert sock.write_readline(b"DELAY? 0.01\n") == b"0.01\n"
+    sock.write(ECHO)
+    assert sock.readline() == b"a,1\n"
+    waiting = [sock.start("write_readline", ECHO) for _ in range(3)]
+    assert sorted(call.result() for call in waiting) == [b"a,2\n", b"a,3\n", b"a,4\n"]
+    other = flavour.tcp(peer.host, peer.port, timeout=timeout)
+    large = other.start("write", bytes(2**25))
+    received(peer.accept(), 2**25)
+    large.result()
 
 
 @clause("T1")
