@@ -220,7 +220,7 @@ class Base(ABC):
     # Turns and scopes.
 
     def _enter_world(self) -> None:
-        """Begin anew if the event loop is another one: the old one has ended, with its link and whatever was waiting."""
+        """Begin anew if the event loop is another one: the old one has ended, with its link and all who waited."""
         try:
             world = None if self._world is None else self._world()
         except RuntimeError as exc:

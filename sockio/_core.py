@@ -277,7 +277,7 @@ class Core(Connector):
         return reply
 
     async def _reply(self, link: Link, take: Take, wanted: Any, deadline: float | None) -> Any:
-        """Wait for the reply to be complete. What comes after the deadline is too late, also when it never stops coming."""
+        """Wait for the reply to be complete; what comes after the deadline is too late, even if it never stops coming."""
         in_time: int | None = None
         while (reply := take(link.buffer, wanted)) is None:
             if (

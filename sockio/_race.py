@@ -27,14 +27,15 @@ def lookup(host, port, flags=0):
 
     Raises:
         socket.gaierror: there are none
+        ValueError: no name can be like that: a label is empty, or too long
     """
     try:
         if sys.version_info >= (3,):
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
         else:  # Python 2.7 knows no keywords here
             found = socket.getaddrinfo(host.encode("idna"), port, 0, socket.SOCK_STREAM, 0, flags)
-    except UnicodeError as exc:  # no name can be like that: a label is empty, or too long
-        raise socket.gaierror(socket.EAI_NONAME, str(exc))
+    except UnicodeError as exc:
+        raise ValueError("host {!r} can't be a name: {}".format(host, exc))
     addresses = [(family, address) for family, _, _, _, address in found]  # type: _t.List[Address]
     first = [entry for entry in addresses if entry[0] == addresses[0][0]]
     other = [entry for entry in addresses if entry[0] != addresses[0][0]]

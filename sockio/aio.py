@@ -37,8 +37,8 @@ __all__ = [
     "socket_for_url",
 ]
 
-# A selector loop (uvloop, too) asks for the buffer, fills it and hands it back without a pause: its links can share one.
-# Those of another loop can't, as that one may run on another thread.
+# A selector loop (uvloop, too) asks for the buffer, fills it and hands it back without a pause: its links can share
+# one. Those of another loop can't, as that one may run on another thread.
 _chunks: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
 
 

@@ -807,7 +807,7 @@ class TCP(object):
 
     def _reply(self, link, take, wanted, deadline):
         # type: (_Link, _Take, _t.Any, _t.Optional[float]) -> _t.Any
-        """Wait for the reply to be complete. What comes after the deadline is too late, also when it never stops coming."""
+        """Wait for the reply to be complete; what comes after the deadline is too late, even if it never stops coming."""
         in_time = None  # type: _t.Optional[int]
         reply = take(link.buffer, wanted)
         while reply is None:

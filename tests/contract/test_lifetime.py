@@ -449,7 +449,7 @@ def test_the_plain_methods_need_no_loop(variant: type[Any], instrument: Instrume
 
     async def begin() -> None:
         await sock.write(b"BLOCK? 50000\n")
-        while not cast(Any, sock._link).paused:
+        while not cast(Any, sock._link).paused:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
     in_loops(variant, begin)
