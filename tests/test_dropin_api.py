@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import gc
 import inspect
 import re
@@ -16,6 +17,7 @@ import pytest
 import sockio
 import sockio.aio
 import sockio.common
+import sockio.py2
 import sockio.sio
 from simulator import Instrument
 
@@ -105,6 +107,40 @@ def test_attributes_can_be_read_and_assigned(module: Any) -> None:
     assert sock.is_open is False
     assert isinstance(module.TCP.is_open, property)
     sock._lock = object()  # serialio's way of switching 0.15's lock off
+
+
+class Whole:
+    """A whole number that is no ``int``, as numpy's are not."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __index__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self.number == other
+
+    def __lt__(self, other: int) -> bool:
+        return self.number < other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Port(enum.IntEnum):
+    SCPI = 5025
+
+
+@pytest.mark.parametrize("module", [sockio.sio, sockio.py2], ids=["sio", "py2"])
+def test_any_whole_number_is_one(module: Any, instrument: Instrument) -> None:
+    assert module.TCP("a.test", Port.SCPI).port == 5025
+    keep_alive = {"active": True, "idle": Whole(30), "retry": None}
+    sock = module.TCP(instrument.host, Whole(instrument.port), buffer_size=2**20, keep_alive=keep_alive, timeout=30)
+    with sock:
+        assert len(sock.write_readlines(b"DATA? 2\n", Whole(2))) == 2
+        sock.write(b"*IDN?\n")
+        identity = sock.readexactly(Whole(3)) + sock.readline()
+        assert identity == sock.write_readline(b"*IDN?\n")
 
 
 def test_streams_take_the_same_arguments_in_the_same_order() -> None:
