@@ -188,21 +188,8 @@ class TCP(_Calls, sio.TCP):  # type: ignore[misc]  # the same calls as in sio, w
             raise
 
     async def _call_back(self, callback: Callable[..., Any], bell: BaseBell, deadline: float | None) -> None:
-        result: Future[Any] | None = await self._outcome(_on_a_thread(callback), bell, deadline)
-        if isinstance(result, Future):
-            try:
-                await self._outcome(result, bell, deadline)
-            finally:
-                result.cancel()
-
-    async def _outcome(self, future: Future[Any], bell: BaseBell, deadline: float | None) -> Any:
-        closings = self._closings
-        future.add_done_callback(lambda _: bell.ring_from_thread())
-        while not future.done():
-            if not await bell.wait(deadline):
-                raise Expired
-            self._check_open(closings)
-        return future.result()
+        result = await self._outcome(_on_a_thread(callback), bell, deadline)
+        await self._settle(result, bell, deadline)
 
 
 def _on_a_thread(function: Callable[[], T]) -> Future[T]:

@@ -13,8 +13,10 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import Context
+from inspect import iscoroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
@@ -25,7 +27,7 @@ from ._link import Link as BaseLink
 from ._link import SocketLink
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
 from ._streams import Blocks, End, Lines, Stream
-from ._threads import Bell, Callbacks, Ticket, left_of, watcher
+from ._threads import Bell, Callbacks, Ticket, left_of, on_loop, watcher
 from ._turns import Bell as BaseBell
 from ._turns import Expired, held
 from ._turns import Ticket as BaseTicket
@@ -94,7 +96,7 @@ class Link(SocketLink):
 
 
 class Threaded(Core):
-    """A TCP object among threads: event callbacks run on daemon threads.
+    """A TCP object among threads: event callbacks run on daemon threads, coroutines on ``DefaultEventLoop``.
 
     Args:
         resolve_futures: what ``TCP`` is told by it
@@ -520,7 +522,25 @@ class TCP(Threaded):
         return link
 
     async def _call_back(self, callback: Callable[..., Any], bell: BaseBell, deadline: float | None) -> None:
-        callback()
+        await self._settle(callback(), bell, deadline)
+
+    async def _settle(self, result: Any, bell: BaseBell, deadline: float | None) -> None:
+        """Wait for what a callback returned, if that can be waited for."""
+        future: Future[Any] | None = on_loop(result) if iscoroutine(result) else result
+        if isinstance(future, Future):
+            try:
+                await self._outcome(future, bell, deadline)
+            finally:
+                future.cancel()
+
+    async def _outcome(self, future: Future[Any], bell: BaseBell, deadline: float | None) -> Any:
+        closings = self._closings
+        future.add_done_callback(lambda _: bell.ring_from_thread())
+        while not future.done():
+            if not await bell.wait(deadline):
+                raise Expired
+            self._check_open(closings)
+        return future.result()
 
 
 S = TypeVar("S", bound=TCP)

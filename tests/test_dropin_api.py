@@ -7,6 +7,7 @@ import enum
 import gc
 import inspect
 import re
+import threading
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -20,6 +21,7 @@ import sockio.common
 import sockio.py2
 import sockio.sio
 from simulator import Instrument
+from tests.flavours import BOUND, eventually
 
 #: What programs import. (Left out: what only 0.15 itself used, see docs/migration.md.)
 NAMES = {
@@ -170,6 +172,50 @@ def test_errors_are_connection_errors() -> None:
     assert issubclass(sockio.common.ConnectionEOFError, ConnectionError)
     assert issubclass(sockio.common.ConnectionTimeoutError, ConnectionError)
     assert issubclass(sockio.common.ConnectionTimeoutError, asyncio.TimeoutError)  # as its README had it
+
+
+@pytest.mark.parametrize("resolve_futures", [True, False], ids=["sio", "futures"])
+def test_coroutine_functions_may_be_callbacks_of_blocking_code(
+    resolve_futures: bool, instrument: Instrument, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+
+    async def made() -> None:
+        await asyncio.sleep(0.01)
+        seen.append("made")
+        raise RuntimeError("is logged")
+
+    async def lost(cause: object) -> None:
+        await asyncio.sleep(0.01)
+        seen.append(cause)
+
+    sock: Any = sockio.sio.TCP(
+        instrument.host, instrument.port, resolve_futures, on_connection_made=made, on_connection_lost=lost
+    )
+    with sock:
+        assert sock.connected()
+        assert seen == ["made"]
+    assert "is logged" in caplog.text
+    eventually(lambda: seen == ["made", None])
+
+
+@pytest.mark.parametrize("resolve_futures", [True, False], ids=["sio", "futures"])
+def test_a_coroutine_that_takes_too_long_is_cancelled(resolve_futures: bool, instrument: Instrument) -> None:
+    cancelled = threading.Event()
+
+    async def made() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cancelled.set()
+
+    sock: Any = sockio.sio.TCP(
+        instrument.host, instrument.port, resolve_futures, on_connection_made=made, connection_timeout=0.1
+    )
+    with pytest.raises(TimeoutError), sock:
+        pass
+    assert cancelled.wait(BOUND)
+    assert not sock.connected()
 
 
 # The examples of its README
