@@ -177,8 +177,8 @@ class Core(Connector):
             error = type(exc)(exc.errno, f"{where}: {exc.strerror}")
             error.request_sent = False  # type: ignore[attr-defined]
         if isinstance(error, LinkError):
-            if type(error) is ConnectionEOFError:
-                error = self._incomplete(name, error, wanted)
+            if type(error) is ConnectionEOFError and name in ("readexactly", "readuntil", "BlockStream"):
+                error = self._incomplete(error, wanted if isinstance(wanted, int) else None)
             error.request_sent = sent
             error.args = (f"{where}: {error}{self._advice(error)}",)
             if error is not exc and error.__cause__ is None:

@@ -320,10 +320,7 @@ class TCP(AsyncTCP):
     async def _checkpoint(self) -> None:
         await asyncio.sleep(0)
 
-    def _incomplete(self, name: str, error: ConnectionEOFError, wanted: Any) -> ConnectionEOFError:
-        if name not in ("readexactly", "readuntil"):
-            return error
-        expected = wanted if isinstance(wanted, int) else None
+    def _incomplete(self, error: ConnectionEOFError, expected: int | None) -> ConnectionEOFError:
         return IncompleteReadError(str(error), error.partial, error.request_sent, expected)
 
 

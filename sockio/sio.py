@@ -110,6 +110,11 @@ class Threaded(Core):
     def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
         self._callbacks.start(context, callback, *args)
 
+    def _incomplete(self, error: ConnectionEOFError, expected: int | None) -> ConnectionEOFError:
+        from .aio import IncompleteReadError  # brings asyncio along: only when there is one
+
+        return IncompleteReadError(str(error), error.partial, error.request_sent, expected)
+
     def _after_fork(self) -> None:
         super()._after_fork()
         self._callbacks = Callbacks()
