@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from contextvars import Context
 from inspect import isawaitable
 from typing import Any, ClassVar, cast
@@ -271,6 +272,14 @@ class TCP(AsyncTCP):
     _ticket_class = Ticket
     _world = staticmethod(asyncio.get_running_loop)
 
+    async def close(self) -> None:
+        """Close the link, if any; every caller that waits for something raises ``ConnectionClosedError``.
+
+        A plain ``on_connection_lost`` has run when this returns.
+        """
+        await super().close()
+        await asyncio.sleep(0)
+
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)
         loop = asyncio.get_running_loop()
@@ -305,17 +314,16 @@ class TCP(AsyncTCP):
             loop.call_soon_threadsafe(self._run_callback, callback, args, context=context)
 
     def _run_callback(self, callback: Callable[..., Any], args: tuple[object, ...]) -> None:
-        async def run() -> None:
-            try:
-                result = callback(*args)
-                if isawaitable(result):
-                    await result
-            except Exception:
-                log.exception("connection event callback failed: %r", callback)
+        async def finish(result: Any) -> None:
+            with _logged(callback):
+                await result
 
-        task = asyncio.ensure_future(run())
-        _callbacks.add(task)
-        task.add_done_callback(_callbacks.discard)
+        with _logged(callback):
+            result = callback(*args)
+            if isawaitable(result):
+                task = asyncio.ensure_future(finish(result))
+                _callbacks.add(task)
+                task.add_done_callback(_callbacks.discard)
 
     async def _checkpoint(self) -> None:
         await asyncio.sleep(0)
@@ -325,6 +333,14 @@ class TCP(AsyncTCP):
 
 
 _callbacks: set[asyncio.Future[None]] = set()
+
+
+@contextmanager
+def _logged(callback: Callable[..., Any]) -> Generator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("connection event callback failed: %r", callback)
 
 
 def socket_for_url(url: str, *args: Any, **kwargs: Any) -> TCP:

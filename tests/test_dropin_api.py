@@ -174,6 +174,20 @@ def test_errors_are_connection_errors() -> None:
     assert issubclass(sockio.common.ConnectionTimeoutError, asyncio.TimeoutError)  # as its README had it
 
 
+def test_a_plain_callback_has_run_when_close_returns(instrument: Instrument) -> None:
+    async def main() -> None:
+        causes: list[Any] = []
+        sock = sockio.aio.TCP(instrument.host, instrument.port, on_connection_lost=causes.append)
+        for links in range(1, 3):
+            await sock.open()
+            await sock.close()
+            assert causes == links * [None]
+        await sock.close()
+        assert causes == [None, None]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("resolve_futures", [True, False], ids=["sio", "futures"])
 def test_coroutine_functions_may_be_callbacks_of_blocking_code(
     resolve_futures: bool, instrument: Instrument, caplog: pytest.LogCaptureFixture
