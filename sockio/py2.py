@@ -75,6 +75,8 @@ else:  # Python 2.7
 
     from thread import get_ident as _thread
 
+    from .common import ConnectionError, ConnectionResetError  # noqa: F401  (for those who catch them by these names)
+
     _ListOfBytes = list
 
     if sys.platform.startswith("linux"):
