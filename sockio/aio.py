@@ -66,7 +66,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self.world: object = self._loop
         self._transport: asyncio.Transport | None = None
-        self._chunk = _CHUNK if hasattr(self._loop, "add_reader") else memoryview(bytearray(CHUNK))
+        self._chunk = _CHUNK if _watches_sockets(self._loop) else memoryview(bytearray(CHUNK))
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._read_deadline: float | None = None
@@ -223,6 +223,11 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def _watches_sockets(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop tells when a socket is ready: Windows' own can't."""
+    return type(loop).add_reader is not asyncio.AbstractEventLoop.add_reader
+
+
 class Bell(BaseBell):
     """A future of the running loop: True when the bell has rung, False when the deadline has passed."""
 
@@ -243,9 +248,12 @@ class Bell(BaseBell):
     async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
         if self._future.done():
             self._future = self._loop.create_future()
-        timer = None
+        timers: list[asyncio.TimerHandle] = []
         if deadline is not None:
-            timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._late)
+            timers.append(self._loop.call_later(max(0.0, deadline - time.monotonic()), self._late))
+        if connecting and not _watches_sockets(self._loop):
+            timers.append(self._loop.call_later(0.01, self.ring))  # look again
+            connecting = ()
         try:
             for sock in connecting:
                 self._loop.add_writer(sock, self.ring)
@@ -253,7 +261,7 @@ class Bell(BaseBell):
         finally:
             for sock in connecting:
                 self._loop.remove_writer(sock)
-            if timer is not None:
+            for timer in timers:
                 timer.cancel()
 
     def _late(self) -> None:
