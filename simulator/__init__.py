@@ -1,7 +1,6 @@
 """A fake laboratory instrument on a real socket: what it executed is on record, and its links fail to order.
 
-This file is also imported by Python 2.7, where only the pytest plugin must load (and do nothing until it is used):
-hence names that resolve on first use, and no syntax newer than that.
+This file can be imported by Python 2.7, too: hence names that resolve on first use, and no syntax newer than that.
 """
 
 TYPE_CHECKING = False

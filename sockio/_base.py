@@ -165,7 +165,7 @@ class Base(ABC):
     def _start_callback(self, link: Link, context: Context, callback: Callable[..., Any], *args: object) -> None:
         """Run a callback about that link soon, in that context, where it can do no harm."""
 
-    def _incomplete(self, name: str, error: ConnectionEOFError, wanted: Any) -> ConnectionEOFError:
+    def _incomplete(self, error: ConnectionEOFError, expected: int | None) -> ConnectionEOFError:
         """Return the error for an exact read that the end of the link cut off."""
         return error
 

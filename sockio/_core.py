@@ -177,8 +177,8 @@ class Core(Connector):
             error = type(exc)(exc.errno, f"{where}: {exc.strerror}")
             error.request_sent = False  # type: ignore[attr-defined]
         if isinstance(error, LinkError):
-            if type(error) is ConnectionEOFError:
-                error = self._incomplete(name, error, wanted)
+            if type(error) is ConnectionEOFError and name in ("readexactly", "readuntil", "BlockStream"):
+                error = self._incomplete(error, wanted if isinstance(wanted, int) else None)
             error.request_sent = sent
             error.args = (f"{where}: {error}{self._advice(error)}",)
             if error is not exc and error.__cause__ is None:
@@ -277,7 +277,7 @@ class Core(Connector):
         return reply
 
     async def _reply(self, link: Link, take: Take, wanted: Any, deadline: float | None) -> Any:
-        """Wait for the reply to be complete; what comes after the deadline is too late, even if it never stops coming."""
+        """Wait for the reply to be complete; what comes after the deadline is too late, even if it never stops."""
         in_time: int | None = None
         while (reply := take(link.buffer, wanted)) is None:
             if (

@@ -111,6 +111,8 @@ class Blocks(Stream[C]):
         limit: bytes a block (int), or what ends one (bytes)
     """
 
+    _name = "BlockStream"
+
     def __init__(self, tcp: C, limit: int | bytes, *, reconnect: bool = False, timeout: Timeout = UNSET) -> None:
         super().__init__(tcp, reconnect=reconnect, timeout=timeout)
         self.limit: int | bytes = (

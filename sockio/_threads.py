@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from contextvars import Context
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from contextvars import Context, copy_context
+from inspect import iscoroutine
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -158,6 +160,28 @@ class PerProcess(Generic[T]):
 watcher = PerProcess(Watcher)
 
 
+def on_loop(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    """Run what a coroutine function among the callbacks returned where sockio 0.15 did: an asyncio loop in a thread."""
+    from ._eventloop import DefaultEventLoop
+
+    return DefaultEventLoop.run_coroutine(coroutine)
+
+
+def on_a_thread(function: Callable[[], T]) -> Future[T]:
+    """Call a function on a daemon thread of its own."""
+    future: Future[T] = Future()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            future.set_result(context.run(function))
+        except BaseException as exc:
+            future.set_exception(exc)
+
+    threading.Thread(target=run, name="sockio callback", daemon=True).start()
+    return future
+
+
 class Callbacks:
     """Runs an object's event callbacks, each on a daemon thread of its own: one that blocks holds up nothing.
 
@@ -175,7 +199,9 @@ class Callbacks:
             if before is not None:
                 before.join(0.05)
             try:
-                context.run(callback, *args)
+                result = context.run(callback, *args)
+                if iscoroutine(result):
+                    context.run(on_loop, result).result()
             except Exception:
                 log.exception("connection event callback failed: %r", callback)
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from contextvars import Context
 from inspect import isawaitable
 from typing import Any, ClassVar, cast
@@ -74,7 +75,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self.world: object = self._loop
         self._transport: asyncio.Transport | None = None
-        self._chunk = _chunk_of(self._loop) if hasattr(self._loop, "add_reader") else memoryview(bytearray(CHUNK))
+        self._chunk = _chunk_of(self._loop) if _watches_sockets(self._loop) else memoryview(bytearray(CHUNK))
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._read_deadline: float | None = None
@@ -231,6 +232,11 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def _watches_sockets(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop tells when a socket is ready: Windows' own can't."""
+    return type(loop).add_reader is not asyncio.AbstractEventLoop.add_reader
+
+
 class Bell(BaseBell):
     """A future of the running loop: True when the bell has rung, False when the deadline has passed."""
 
@@ -251,9 +257,12 @@ class Bell(BaseBell):
     async def wait(self, deadline: float | None, connecting: Sequence[socket.socket] = ()) -> bool:
         if self._future.done():
             self._future = self._loop.create_future()
-        timer = None
+        timers: list[asyncio.TimerHandle] = []
         if deadline is not None:
-            timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._late)
+            timers.append(self._loop.call_later(max(0.0, deadline - time.monotonic()), self._late))
+        if connecting and not _watches_sockets(self._loop):
+            timers.append(self._loop.call_later(0.01, self.ring))  # look again
+            connecting = ()
         try:
             for sock in connecting:
                 self._loop.add_writer(sock, self.ring)
@@ -261,7 +270,7 @@ class Bell(BaseBell):
         finally:
             for sock in connecting:
                 self._loop.remove_writer(sock)
-            if timer is not None:
+            for timer in timers:
                 timer.cancel()
 
     def _late(self) -> None:
@@ -280,6 +289,14 @@ class TCP(AsyncTCP):
     _ticket_class = Ticket
     _world = staticmethod(asyncio.get_running_loop)
     _runner = "asyncio.run(...)"
+
+    async def close(self) -> None:
+        """Close the link, if any; every caller that waits for something raises ``ConnectionClosedError``.
+
+        A plain ``on_connection_lost`` has run when this returns.
+        """
+        await super().close()
+        await asyncio.sleep(0)
 
     async def _new_link_on(self, sock: socket.socket) -> Link:
         link = Link(self, sock)
@@ -315,29 +332,33 @@ class TCP(AsyncTCP):
             loop.call_soon_threadsafe(self._run_callback, callback, args, context=context)
 
     def _run_callback(self, callback: Callable[..., Any], args: tuple[object, ...]) -> None:
-        async def run() -> None:
-            try:
-                result = callback(*args)
-                if isawaitable(result):
-                    await result
-            except Exception:
-                log.exception("connection event callback failed: %r", callback)
+        async def finish(result: Any) -> None:
+            with _logged(callback):
+                await result
 
-        task = asyncio.ensure_future(run())
-        _callbacks.add(task)
-        task.add_done_callback(_callbacks.discard)
+        with _logged(callback):
+            result = callback(*args)
+            if isawaitable(result):
+                task = asyncio.ensure_future(finish(result))
+                _callbacks.add(task)
+                task.add_done_callback(_callbacks.discard)
 
     async def _checkpoint(self) -> None:
         await asyncio.sleep(0)
 
-    def _incomplete(self, name: str, error: ConnectionEOFError, wanted: Any) -> ConnectionEOFError:
-        if name not in ("readexactly", "readuntil"):
-            return error
-        expected = wanted if isinstance(wanted, int) else None
+    def _incomplete(self, error: ConnectionEOFError, expected: int | None) -> ConnectionEOFError:
         return IncompleteReadError(str(error), error.partial, error.request_sent, expected)
 
 
 _callbacks: set[asyncio.Future[None]] = set()
+
+
+@contextmanager
+def _logged(callback: Callable[..., Any]) -> Generator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("connection event callback failed: %r", callback)
 
 
 def socket_for_url(url: str, *args: Any, **kwargs: Any) -> TCP:

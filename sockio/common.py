@@ -18,6 +18,7 @@ This module runs on Python 2.7 as well: hence its type comments.
 
 import logging
 import math
+import operator
 import select
 import socket
 import struct
@@ -33,7 +34,6 @@ if sys.version_info >= (3,):
 else:  # Python 2.7
     from urlparse import urlsplit
 
-_INTEGERS = (int, type(2**64))
 #: What the module doesn't name on Python 2.7.
 _OPTIONS = {"TCP_USER_TIMEOUT": 18} if sys.version_info < (3,) and sys.platform.startswith("linux") else {}
 _STRINGS = (str, type(b"".decode()))
@@ -210,10 +210,12 @@ def checked_size(size, name="n", least=0):
     """Return ``size``.
 
     Raises:
-        TypeError: it isn't an int
+        TypeError: it isn't a whole number (one of numpy's is one, too)
         ValueError: it is below ``least``
     """
-    if not isinstance(size, _INTEGERS):
+    try:
+        size = operator.index(size)
+    except TypeError:
         raise TypeError("{} must be a whole number, not {!r}".format(name, size))
     if size < least:
         raise ValueError("{} must be at least {}, not {}".format(name, least, size))
@@ -281,7 +283,7 @@ def check_settings(tcp, callbacks):
 
 
 def checked_port(port):
-    # type: (_t.Union[int, str]) -> int
+    # type: (_t.Any) -> int
     """Return ``port`` as a number.
 
     Raises:
@@ -289,8 +291,10 @@ def checked_port(port):
         ValueError: outside 1 to 65535
     """
     try:
-        number = int(str(port))
-    except ValueError:
+        number = int(port) if isinstance(port, _STRINGS) else operator.index(port)
+        if isinstance(port, bool):
+            raise TypeError
+    except (TypeError, ValueError):
         raise TypeError("port must be a number from 1 to 65535, not {!r}".format(port))
     if not 0 < number < 65536:
         raise ValueError("port must be from 1 to 65535, not {!r}".format(port))
@@ -302,8 +306,9 @@ def keep_alive_options(keep_alive):
     """Return the full keep-alive settings that ``keep_alive`` stands for.
 
     Args:
-        keep_alive: a dict with any of ``active`` (0 or 1), ``idle`` and ``interval`` (seconds), ``retry`` (probes);
-            or a bool; or ``None``, which leaves the operating system's settings alone
+        keep_alive: a dict with any of ``active`` (0 or 1), ``idle`` and ``interval`` (seconds), ``retry`` (probes),
+            where ``None`` is as good as left out; or a bool; or ``None``, which leaves the operating system's
+            settings alone
 
     Raises:
         TypeError: something else
@@ -314,15 +319,16 @@ def keep_alive_options(keep_alive):
     if isinstance(keep_alive, (bool, int)):
         keep_alive = {"active": int(bool(keep_alive))}
     try:
-        settings = list(keep_alive.items())
+        settings = {name: value for name, value in keep_alive.items() if value is not None}
     except AttributeError:
         raise TypeError("keep_alive must be a bool, a dict or None, not {!r}".format(keep_alive))
-    for name, value in settings:
+    for name, value in settings.items():
         if name not in DFT_KEEP_ALIVE:
             raise ValueError("keep_alive: unknown name {!r}; use {}".format(name, ", ".join(sorted(DFT_KEEP_ALIVE))))
-        if not isinstance(value, int) or value < (name != "active"):
+        if not hasattr(value, "__index__") or value < (name != "active"):
             raise ValueError("keep_alive: {} must be a positive whole number, not {!r}".format(name, value))
-    return dict(DFT_KEEP_ALIVE, **dict(settings))
+        settings[name] = operator.index(value)
+    return dict(DFT_KEEP_ALIVE, **settings)
 
 
 def configure_socket(sock, no_delay=True, tos=IPTOS_LOWDELAY, keep_alive=None):

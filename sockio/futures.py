@@ -10,11 +10,9 @@ cancels a call, also one that is under way. Iteration and context managers block
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
-from contextvars import copy_context
 from functools import wraps
 from socket import socket
 from types import coroutine
@@ -26,7 +24,7 @@ from ._calls import each_call
 from ._dial import earliest
 from ._reactor import IN, OUT, Call, Pause, reactor
 from ._rules import UNSET, Timeout
-from ._threads import NAP
+from ._threads import NAP, on_a_thread
 from ._turns import Bell as BaseBell
 from ._turns import Expired
 from ._turns import Ticket as BaseTicket
@@ -166,36 +164,8 @@ class TCP(Planned[Future[bytes], Future[list[bytes]], Future[None]], sio.TCP):  
             raise
 
     async def _call_back(self, callback: Callable[..., Any], bell: BaseBell, deadline: float | None) -> None:
-        result: Future[Any] | None = await self._outcome(_on_a_thread(callback), bell, deadline)
-        if isinstance(result, Future):
-            try:
-                await self._outcome(result, bell, deadline)
-            finally:
-                if not result.done():
-                    _on_a_thread(result.cancel)  # which runs the callbacks of whoever made it
-
-    async def _outcome(self, future: Future[Any], bell: BaseBell, deadline: float | None) -> Any:
-        closings = self._closings
-        future.add_done_callback(lambda _: bell.ring_from_thread())
-        while not future.done():
-            if not await bell.wait(deadline):
-                raise Expired
-            self._check_open(closings)
-        return future.result()
-
-
-def _on_a_thread(function: Callable[[], T]) -> Future[T]:
-    future: Future[T] = Future()
-    context = copy_context()
-
-    def run() -> None:
-        try:
-            future.set_result(context.run(function))
-        except BaseException as exc:
-            future.set_exception(exc)
-
-    threading.Thread(target=run, name="sockio callback", daemon=True).start()
-    return future
+        result = await self._outcome(on_a_thread(callback), bell, deadline)
+        await self._settle(result, bell, deadline)
 
 
 def socket_for_url(url: str, *args: Any, **options: Any) -> TCP:

@@ -75,6 +75,8 @@ else:  # Python 2.7
 
     from thread import get_ident as _thread
 
+    from .common import ConnectionError, ConnectionResetError  # noqa: F401  (for those who catch them by these names)
+
     _ListOfBytes = list
 
     if sys.platform.startswith("linux"):
@@ -807,7 +809,7 @@ class TCP(object):
 
     def _reply(self, link, take, wanted, deadline):
         # type: (_Link, _Take, _t.Any, _t.Optional[float]) -> _t.Any
-        """Wait for the reply to be complete; what comes after the deadline is too late, even if it never stops coming."""
+        """Wait for the reply to be complete; what comes after the deadline is too late, even if it never stops."""
         in_time = None  # type: _t.Optional[int]
         reply = take(link.buffer, wanted)
         while reply is None:

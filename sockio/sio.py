@@ -12,8 +12,10 @@ from __future__ import annotations
 import selectors
 import socket
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import Context
+from inspect import iscoroutine
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
@@ -24,7 +26,7 @@ from ._link import Link as BaseLink
 from ._link import SocketLink
 from ._rules import UNSET, Take, Timeout
 from ._streams import Blocks, End, Lines, Stream
-from ._threads import LONGEST, Bell, Callbacks, Ticket, left_of, watcher
+from ._threads import LONGEST, Bell, Callbacks, Ticket, left_of, on_a_thread, on_loop, watcher
 from ._turns import Bell as BaseBell
 from ._turns import Expired, held
 from ._turns import Ticket as BaseTicket
@@ -100,7 +102,7 @@ class Link(SocketLink):
 
 
 class Threaded(Calls[Reply, Replies, Done]):
-    """A TCP object among threads: event callbacks run on daemon threads.
+    """A TCP object among threads: event callbacks run on daemon threads, coroutines on ``DefaultEventLoop``.
 
     Args:
         resolve_futures: what ``TCP`` is told by it
@@ -113,6 +115,11 @@ class Threaded(Calls[Reply, Replies, Done]):
 
     def _start_callback(self, link: BaseLink, context: Context, callback: Callable[..., Any], *args: object) -> None:
         self._callbacks.start(context, callback, *args)
+
+    def _incomplete(self, error: ConnectionEOFError, expected: int | None) -> ConnectionEOFError:
+        from .aio import IncompleteReadError  # brings asyncio along: only when there is one
+
+        return IncompleteReadError(str(error), error.partial, error.request_sent, expected)
 
     def _after_fork(self) -> None:
         super()._after_fork()
@@ -271,7 +278,26 @@ class TCP(Threaded[bytes, list[bytes], None]):
         return link
 
     async def _call_back(self, callback: Callable[..., Any], bell: BaseBell, deadline: float | None) -> None:
-        callback()
+        await self._settle(callback(), bell, deadline)
+
+    async def _settle(self, result: Any, bell: BaseBell, deadline: float | None) -> None:
+        """Wait for what a callback returned, if that can be waited for."""
+        future: Future[Any] | None = on_loop(result) if iscoroutine(result) else result
+        if isinstance(future, Future):
+            try:
+                await self._outcome(future, bell, deadline)
+            finally:
+                if not future.done():
+                    on_a_thread(future.cancel)  # which runs the callbacks of whoever made it
+
+    async def _outcome(self, future: Future[Any], bell: BaseBell, deadline: float | None) -> Any:
+        closings = self._closings
+        future.add_done_callback(lambda _: bell.ring_from_thread())
+        while not future.done():
+            if not await bell.wait(deadline):
+                raise Expired
+            self._check_open(closings)
+        return future.result()
 
 
 class _Steps(Stream[TCP]):

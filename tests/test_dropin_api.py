@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import gc
 import inspect
 import re
+import threading
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -16,8 +18,12 @@ import pytest
 import sockio
 import sockio.aio
 import sockio.common
+import sockio.futures
+import sockio.py2
 import sockio.sio
 from simulator import Instrument
+from sockio._race import Race
+from tests.flavours import BOUND, eventually
 
 #: What programs import. (Left out: what only 0.15 itself used, see docs/migration.md.)
 NAMES = {
@@ -107,6 +113,40 @@ def test_attributes_can_be_read_and_assigned(module: Any) -> None:
     sock._lock = object()  # serialio's way of switching 0.15's lock off
 
 
+class Whole:
+    """A whole number that is no ``int``, as numpy's are not."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __index__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self.number == other
+
+    def __lt__(self, other: int) -> bool:
+        return self.number < other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Port(enum.IntEnum):
+    SCPI = 5025
+
+
+@pytest.mark.parametrize("module", [sockio.sio, sockio.py2], ids=["sio", "py2"])
+def test_any_whole_number_is_one(module: Any, instrument: Instrument) -> None:
+    assert module.TCP("a.test", Port.SCPI).port == 5025
+    keep_alive = {"active": True, "idle": Whole(30), "retry": None}
+    sock = module.TCP(instrument.host, Whole(instrument.port), buffer_size=2**20, keep_alive=keep_alive, timeout=30)
+    with sock:
+        assert len(sock.write_readlines(b"DATA? 2\n", Whole(2))) == 2
+        sock.write(b"*IDN?\n")
+        identity = sock.readexactly(Whole(3)) + sock.readline()
+        assert identity == sock.write_readline(b"*IDN?\n")
+
+
 def test_streams_take_the_same_arguments_in_the_same_order() -> None:
     assert positional(sockio.aio.LineStream).startswith("tcp, eol=None")
     assert positional(sockio.aio.BlockStream).startswith("tcp, limit")
@@ -134,6 +174,89 @@ def test_errors_are_connection_errors() -> None:
     assert issubclass(sockio.common.ConnectionEOFError, ConnectionError)
     assert issubclass(sockio.common.ConnectionTimeoutError, ConnectionError)
     assert issubclass(sockio.common.ConnectionTimeoutError, asyncio.TimeoutError)  # as its README had it
+
+
+def test_a_plain_callback_has_run_when_close_returns(instrument: Instrument) -> None:
+    async def main() -> None:
+        causes: list[Any] = []
+        sock = sockio.aio.TCP(instrument.host, instrument.port, on_connection_lost=causes.append)
+        for links in range(1, 3):
+            await sock.open()
+            await sock.close()
+            assert causes == links * [None]
+        await sock.close()
+        assert causes == [None, None]
+
+    asyncio.run(main())
+
+
+class ProactorLike(asyncio.SelectorEventLoop):
+    """A loop that doesn't tell when a socket is ready, as Windows' own."""
+
+    add_reader = asyncio.AbstractEventLoop.add_reader
+    add_writer = asyncio.AbstractEventLoop.add_writer
+
+
+def test_the_loop_of_windows_will_do(instrument: Instrument, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Any] = []
+    is_connected = Race._is_connected
+
+    def connected_later(race: Race, sock: Any) -> bool:
+        looks.append(sock)
+        return len(looks) > 3 and is_connected(race, sock)
+
+    async def main() -> None:
+        one, other = (sockio.aio.TCP(instrument.host, instrument.port, timeout=BOUND) for _ in range(2))
+        async with one, other:
+            assert await one.write_readline(b"ECHO? a\n") == b"a,1\n"
+            assert await other.write_readline(b"ECHO? b\n") == b"b,2\n"
+            links: list[Any] = [one._link, other._link]
+            assert links[0]._chunk is not links[1]._chunk
+
+    monkeypatch.setattr(Race, "_is_connected", connected_later)
+    loop = ProactorLike()
+    loop.run_until_complete(main())
+    loop.close()
+
+
+@pytest.mark.parametrize("make", [sockio.sio.TCP, sockio.futures.TCP], ids=["sio", "futures"])
+def test_coroutine_functions_may_be_callbacks_of_blocking_code(
+    make: Any, instrument: Instrument, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+
+    async def made() -> None:
+        await asyncio.sleep(0.01)
+        seen.append("made")
+        raise RuntimeError("is logged")
+
+    async def lost(cause: object) -> None:
+        await asyncio.sleep(0.01)
+        seen.append(cause)
+
+    sock = make(instrument.host, instrument.port, on_connection_made=made, on_connection_lost=lost)
+    with sock:
+        assert sock.connected()
+        assert seen == ["made"]
+    assert "is logged" in caplog.text
+    eventually(lambda: seen == ["made", None])
+
+
+@pytest.mark.parametrize("make", [sockio.sio.TCP, sockio.futures.TCP], ids=["sio", "futures"])
+def test_a_coroutine_that_takes_too_long_is_cancelled(make: Any, instrument: Instrument) -> None:
+    cancelled = threading.Event()
+
+    async def made() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cancelled.set()
+
+    sock = make(instrument.host, instrument.port, on_connection_made=made, connection_timeout=0.1)
+    with pytest.raises(TimeoutError), sock:
+        pass
+    assert cancelled.wait(BOUND)
+    assert not sock.connected()
 
 
 # The examples of its README

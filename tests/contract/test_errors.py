@@ -28,12 +28,15 @@ from sockio.common import (
     LinkError,
 )
 from tests.calls import CALLS, IDENTITY, READS, REQUESTS, callers
-from tests.clauses import clause, flavours
-from tests.flavours import Flavour, eventually
+from tests.clauses import clause
+from tests.flavours import FLAVOURS, Flavour, eventually
 from tests.logs import logged
 from tests.peers import Peer, received
 
 Failure = Callable[[Flavour, Instrument], BaseException]
+
+#: Those that were in sockio 0.15, too, and raised asyncio's errors.
+OF_015 = [flavour for flavour in FLAVOURS if flavour.name in ("aio", "sio", "futures")]
 
 
 def error_of(call: Callable[..., Any], *args: Any, **options: Any) -> BaseException:
@@ -200,27 +203,40 @@ def test_timeouts_are_caught_as_asyncios_and_as_builtin(flavour: Flavour, instru
 
 @clause("X1")
 @pytest.mark.parametrize(("name", "args", "expected"), [("readexactly", (10,), 10), ("readuntil", (b";",), None)])
-@flavours("aio")
+@pytest.mark.parametrize("flavour", OF_015, indirect=True)
 def test_the_end_inside_an_exact_read_is_also_asyncios_incomplete_read_error(
-    peer: Peer, name: str, args: tuple[Any, ...], expected: int | None
+    flavour: Flavour, peer: Peer, name: str, args: tuple[Any, ...], expected: int | None
 ) -> None:
-    async def main() -> None:
-        sock = sockio.aio.TCP(peer.host, peer.port)
-        await sock.open()
-        other_end = peer.accept()
-        other_end.sendall(b"12.5")
-        other_end.close()
-        with pytest.raises(asyncio.IncompleteReadError) as caught:
-            await getattr(sock, name)(*args)
-        error = caught.value
-        assert isinstance(error, ConnectionEOFError)
-        assert isinstance(error, EOFError)
-        assert (error.partial, error.expected) == (b"12.5", expected)
-        again = pickle.loads(pickle.dumps(error))
-        assert (again.partial, again.expected, str(again)) == (b"12.5", expected, str(error))
-        await sock.close()
+    sock = flavour.tcp(peer.host, peer.port)
+    sock.open()
+    other_end = peer.accept()
+    other_end.sendall(b"12.5")
+    other_end.close()
+    with pytest.raises(asyncio.IncompleteReadError) as caught:
+        getattr(sock, name)(*args)
+    error: Any = caught.value
+    assert issubclass(type(error), ConnectionEOFError)
+    assert issubclass(type(error), EOFError)
+    assert (error.partial, error.expected) == (b"12.5", expected)
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.partial, again.expected, str(again)) == (b"12.5", expected, str(error))
 
-    asyncio.run(main())
+
+@clause("X1")
+@pytest.mark.parametrize("flavour", OF_015, indirect=True)
+def test_so_is_the_end_inside_a_block_of_a_stream(flavour: Flavour, peer: Peer) -> None:
+    sock = flavour.tcp(peer.host, peer.port)
+    sock.open()
+    other_end = peer.accept()
+    other_end.sendall(b"123456")
+    other_end.close()
+    blocks = sock.block_stream(4)
+    assert next(blocks) == b"1234"
+    with pytest.raises(asyncio.IncompleteReadError) as caught:
+        next(blocks)
+    error: Any = caught.value
+    assert issubclass(type(error), ConnectionEOFError)
+    assert (error.partial, error.expected) == (b"56", 4)
 
 
 @clause("X1")

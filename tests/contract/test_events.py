@@ -526,6 +526,7 @@ def kinds() -> list[Any]:
         ("function that returns an awaitable", lambda noted: noted.awaitable),
     ]
     all_kinds = [(name, make, module) for name, make in plain for module in ("sio", "futures", "aio")]
+    all_kinds += [(name, make, module) for name, make in awaited[:2] for module in ("sio", "futures")]
     all_kinds += [(name, make, "aio") for name, make in awaited]
     return [
         pytest.param(make, module, id=f"{module}-{name}", marks=flavours(module)) for name, make, module in all_kinds

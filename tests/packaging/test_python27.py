@@ -62,6 +62,20 @@ print(" ".join(sorted(name for name in sys.modules if name.startswith("sockio") 
     assert run("-c", program, path=installed).split() == ["sockio", "sockio._race", "sockio.common", "sockio.py2"]
 
 
+@clause("P1")
+def test_what_2_7_lacks_can_be_caught_by_the_names_of_0_15(installed: Path) -> None:
+    program = """
+from sockio.py2 import TCP, ConnectionEOFError, ConnectionError, ConnectionResetError
+from sockio.common import ConnectionLostError
+assert issubclass(ConnectionEOFError, ConnectionError) and issubclass(ConnectionLostError, ConnectionResetError)
+try:
+    TCP("127.0.0.1", 1, auto_reconnect=False).write(b"x")
+except ConnectionError as exc:
+    print(exc)
+"""
+    assert "call open()" in run("-c", program, path=installed)
+
+
 @clause("P3")
 def test_pytest_4_6_starts_with_the_wheel_installed(installed: Path) -> None:
     (installed / "test_starts.py").write_text("def test_starts(): import sockio.py2, simulator\n", encoding="utf-8")

@@ -52,4 +52,4 @@ def test_the_licence_is_stated_and_included(wheel: Path, metadata: Message) -> N
 
 
 def test_pytest_finds_the_plugin(wheel: Path) -> None:
-    assert "sockio_simulator = simulator.pytest_plugin" in read(wheel, "entry_points.txt")
+    assert "sockio_simulator = sockio.pytest_plugin" in read(wheel, "entry_points.txt")

@@ -21,6 +21,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_importing_the_plugin_imports_nothing_of_the_simulator() -> None:
-    program = "import sys, simulator.pytest_plugin; print(sorted(m for m in sys.modules if m.startswith('simulator')))"
+    names = "('simulator', 'sockio')"
+    program = f"import sys, sockio.pytest_plugin; print(sorted(m for m in sys.modules if m.startswith({names})))"
     output = subprocess.check_output([sys.executable, "-c", program], text=True)
-    assert output == "['simulator', 'simulator.pytest_plugin']\n"
+    assert output == "['sockio', 'sockio.pytest_plugin']\n"

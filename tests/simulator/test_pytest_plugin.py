@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = ("-p", "no:sockio_simulator", "-p", "simulator.pytest_plugin", "-W", "error", "-p", "no:cacheprovider")
+OPTIONS = ("-p", "no:sockio_simulator", "-p", "sockio.pytest_plugin", "-W", "error", "-p", "no:cacheprovider")
 
 
 @pytest.fixture
@@ -100,3 +100,9 @@ def test_the_entry_point_can_be_blocked(project: pytest.Pytester) -> None:
     result = project.runpytest_subprocess("-p", "no:sockio_simulator")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*fixture 'instrument' not found*"])
+
+
+def test_a_project_may_have_a_simulator_of_its_own(project: pytest.Pytester) -> None:
+    project.makepyfile(simulator="READING = 12.5")
+    project.makepyfile("import simulator\n\n\ndef test_it(): assert simulator.READING == 12.5")
+    project.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=1)
