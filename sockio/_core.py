@@ -25,10 +25,9 @@ from typing import Any
 from ._base import Base
 from ._buffer import Buffer
 from ._connect import Connector
-from ._dial import earliest
 from ._link import Link, given_up
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, seconds, terminator, to_end
-from ._turns import Expired, Scope
+from ._turns import Expired, Scope, earliest, within
 from .common import (
     QUIET,
     ConnectionClosedError,
@@ -226,8 +225,7 @@ class Core(Connector):
         """
         closings = self._closings
         around = self._scope() or self
-        if isinstance(around, Scope):
-            deadline = earliest(deadline, around.deadline)
+        deadline = within(around, deadline)
         failures = 0
         sent = False
         while True:
@@ -372,7 +370,7 @@ class Core(Connector):
     async def _begin(self, around: Base | Scope, ticket: Any, timeout: Timeout) -> Link:
         """Wait for both turns of a transaction, and a link fit for it."""
         try:
-            deadline = self._deadline(timeout)
+            deadline = within(around, self._deadline(timeout))
             return await self._fit_link(around, ticket, True, True, self.eol, deadline, self._closings)
         except BaseException as exc:
             self._leave(around, ticket, None)

@@ -134,6 +134,15 @@ class Queues:
             ticket.wake()
 
 
+def earliest(*deadlines: float | None) -> float | None:
+    """Return the first of the deadlines to pass; ``None`` never does."""
+    first = None
+    for deadline in deadlines:
+        if deadline is not None and (first is None or deadline < first):
+            first = deadline
+    return first
+
+
 class Scope:
     """Where the calls inside a transaction, or an ``on_connection_made``, take their turns, and the link they are for.
 
@@ -142,7 +151,7 @@ class Scope:
         link: what the calls inside go to, and nowhere else
         around: holds the queues outside
         ticket: of the call that the scope belongs to, and is over with
-        deadline: of all calls inside
+        deadline: of all calls inside, if not that of the scope around it
     """
 
     _left = False
@@ -152,7 +161,7 @@ class Scope:
     ) -> None:
         self.core = core
         self.link = link
-        self.deadline = deadline
+        self.deadline: float | None = within(around, deadline)
         self._ticket = ticket
         self.queues: Queues = Queues()
         outer = core._current_scope.get()
@@ -175,3 +184,8 @@ class Scope:
         inside, self.queues = self.queues, self._around.queues
         self.queues.reads[:0] = inside.reads
         self.queues.writes[:0] = inside.writes
+
+
+def within(around: Base | Scope, deadline: float | None) -> float | None:
+    """Return when a call with that deadline must be over that is made there."""
+    return earliest(deadline, around.deadline) if isinstance(around, Scope) else deadline

@@ -22,11 +22,10 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from . import sio
 from ._async import AsyncTCP
-from ._dial import earliest
 from ._reactor import IN, OUT, Call, Pause, reactor
 from ._threads import NAP
 from ._turns import Bell as BaseBell
-from ._turns import Expired
+from ._turns import Expired, earliest
 from ._turns import Ticket as BaseTicket
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 from .sio import BlockStream, LineStream

@@ -265,6 +265,23 @@ def test_the_deadline_covers_a_callback_that_uses_the_object(flavour: Flavour, i
 
 
 @clause("T1", "E1")
+def test_the_deadline_covers_a_transaction_in_a_callback(flavour: Flavour, instrument: Instrument) -> None:
+    if not flavour.applies("A6"):
+        pytest.skip("this flavour has no transactions")
+
+    def body() -> Script:
+        yield sock.raw.write_readline(b"DELAY? 600\n", timeout=None)
+
+    def greet() -> Script:
+        yield from sock.transaction(body, timeout=None)
+
+    sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=flavour.callback(greet))
+    with times_out():
+        sock.start("write_readline", ECHO, timeout=0.4).result()
+    assert instrument.ledger.commands == [b"DELAY? 600"]
+
+
+@clause("T1", "E1")
 def test_the_deadline_covers_a_callback_that_waits_for_something_else(flavour: Flavour, instrument: Instrument) -> None:
     if not isinstance(flavour, AsyncFlavour):
         pytest.skip("a callback of this flavour blocks")
