@@ -180,7 +180,8 @@ class Scope:
 
     def __exit__(self, *exc_info: object) -> None:
         self._left = True
-        self.core._current_scope.set(self.outer)
+        if self.core._current_scope.get() is self:  # not always the innermost one is left first
+            self.core._current_scope.set(self.outer)
         inside, self.queues = self.queues, self._around.queues
         self.queues.reads[:0] = inside.reads
         self.queues.writes[:0] = inside.writes
