@@ -298,10 +298,12 @@ class Core(Connector):
         while buffer.may_be_block(eol) and not link.void:
             size = len(buffer)
             if not link.drained:
+                quiet = self._now() + QUIET
                 try:
-                    await link.more(earliest(deadline, self._now() + QUIET))
+                    await link.more(earliest(deadline, quiet))
                 except Expired:
-                    pass
+                    if deadline and deadline < quiet:  # without any time (0.0) what is there counts
+                        raise
             if len(buffer) == size:
                 return buffer.take_all()[2 : -len(eol)]
         return None

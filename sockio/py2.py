@@ -695,10 +695,12 @@ class TCP(object):
         while buffer.may_be_block(eol) and not link.void:
             size = len(buffer)
             if not link.drained:
+                quiet = _now() + QUIET
                 try:
-                    link.more(_earliest(deadline, _now() + QUIET))
+                    link.more(_earliest(deadline, quiet))
                 except _Expired:
-                    pass
+                    if deadline and deadline < quiet:  # without any time (0.0) what is there counts
+                        raise
             if len(buffer) == size:
                 return buffer.take_all()[2 : -len(eol)]
         return None

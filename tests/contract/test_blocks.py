@@ -139,9 +139,10 @@ def test_a_block_may_be_larger_than_buffer_size(flavour: Flavour, instrument: In
         (b"#", b"15a\nb\nc\n", b"a\nb\nc"),
         (b"#15a\n", b"b\nc\n", b"a\nb\nc"),
         (b"#0ab", b"c\n", b"abc"),
+        (b"#0ab\n", b"c\n", b"ab\nc"),
         (b"#6400000" + b"x" * 50_000, b"y" * 350_000 + b"\n", b"x" * 50_000 + b"y" * 350_000),
     ],
-    ids=["head", "definite", "indefinite", "large"],
+    ids=["head", "definite", "indefinite", "indefinite after a terminator", "large"],
 )
 def test_a_block_that_is_late_is_there_for_the_next_read(
     flavour: Flavour, peer: Peer, begin: bytes, end: bytes, data: bytes
