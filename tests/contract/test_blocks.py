@@ -160,6 +160,19 @@ def test_a_block_that_is_late_is_there_for_the_next_read(
     assert sock.connection_counter == 1
 
 
+@clause("Q5", "A7")
+def test_a_large_read_that_gave_up_leaves_a_block_whole(flavour: Flavour, peer: Peer) -> None:
+    sock = flavour.tcp(peer.host, peer.port)
+    sock.open()
+    other_end = peer.accept()
+    for whole in (definite(NASTY), b"#0" + NASTY + b"\n"):
+        other_end.sendall(whole)
+        with pytest.raises(ConnectionTimeoutError):
+            sock.readexactly(2**20, timeout=0.01)
+        eventually(lambda: sock.in_waiting() == len(whole))  # noqa: B023
+        assert sock.readblock(timeout=BOUND) == NASTY
+
+
 @clause("Q5", "T4")
 def test_a_block_that_is_there_whole_needs_no_time(flavour: Flavour, peer: Peer) -> None:
     sock = flavour.tcp(peer.host, peer.port)
