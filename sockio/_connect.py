@@ -158,6 +158,7 @@ class Connector(Base):
             pass  # a name
         bell = self._new_bell()
         try:
+            self._check_open(closings)  # a close() before that rang no bell
             addresses = await resolve(self._lookup, self.host, self.port, bell, deadline)
         finally:
             self._close_bell(bell)

@@ -411,3 +411,21 @@ def test_what_is_waiting_can_be_asked_while_another_thread_closes(peer: Peer) ->
         sock._link.sock.close()  # the other thread has come as far as this
         assert sock.in_waiting() == 0
         sock.close()
+
+
+def test_close_wakes_a_call_that_was_about_to_resolve_its_name(flavour: Flavour) -> None:
+    answered = threading.Event()
+
+    def lookup(*args: object) -> list[Any]:
+        if len(args) == 3:  # whether it is an address
+            sock.raw._close()
+            raise socket.gaierror
+        answered.wait(BOUND)
+        return []
+
+    sock = flavour.tcp("slow.test", 5025)
+    sock.raw._lookup = lookup
+    try:
+        assert isinstance(sock.start("open").error(BOUND / 2), ConnectionClosedError)
+    finally:
+        answered.set()
