@@ -268,8 +268,8 @@ class Base(ABC):
     def _scope(self) -> Scope | None:
         """Return the transaction or ``on_connection_made`` of this object that the caller is inside of."""
         for scope in tuple(self._scopes):
-            if scope.over and scope in self._scopes:
-                self._scopes.remove(scope)  # Ctrl-C struck on the way out of it
+            if scope.over:
+                self._forget(scope)  # Ctrl-C struck on the way out of it
         scope_of_caller = self._current_scope.get()
         while scope_of_caller is not None and (scope_of_caller.core is not self or scope_of_caller.over):
             scope_of_caller = scope_of_caller.outer
@@ -286,8 +286,13 @@ class Base(ABC):
             with scope:
                 yield
         finally:
-            while scope in self._scopes:
-                self._scopes.remove(scope)
+            self._forget(scope)
+
+    def _forget(self, scope: Scope) -> None:
+        try:
+            self._scopes.remove(scope)
+        except ValueError:
+            pass  # another thread was faster
 
     # Ends.
 

@@ -171,7 +171,10 @@ class Buffer:
 
     def may_be_block(self, eol: bytes) -> bool:
         """Whether a block of indefinite length has arrived up to an ``eol``, which need not be the last."""
-        return self.head(2) == b"#0" and len(self) >= 2 + len(eol) and self.data.endswith(eol)
+        if self.head(2) != b"#0":
+            return False
+        self._gather()
+        return len(self) >= 2 + len(eol) and self.data.endswith(eol)
 
     def cut_lines(self, separator: bytes) -> tuple[deque[bytes], int] | None:
         """Set whole lines aside for a stream; all other calls still see them.

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ._base import Base
-from ._dial import Address, Race, earliest, resolve
+from ._dial import Address, Race, resolve
 from ._link import Link, given_up
-from ._turns import Bell, Expired, Scope
+from ._turns import Bell, Expired, Scope, earliest
 from .common import (
     ConnectionClosedError,
     ConnectionTimeoutError,
@@ -158,6 +158,7 @@ class Connector(Base):
             pass  # a name
         bell = self._new_bell()
         try:
+            self._check_open(closings)  # a close() before that rang no bell
             addresses = await resolve(self._lookup, self.host, self.port, bell, deadline)
         finally:
             self._close_bell(bell)

@@ -25,10 +25,9 @@ from typing import Any
 from ._base import Base
 from ._buffer import Buffer
 from ._connect import Connector
-from ._dial import earliest
 from ._link import Link, given_up
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, seconds, terminator, to_end
-from ._turns import Expired, Scope
+from ._turns import Expired, Scope, earliest, within
 from .common import (
     QUIET,
     ConnectionClosedError,
@@ -226,8 +225,7 @@ class Core(Connector):
         """
         closings = self._closings
         around = self._scope() or self
-        if isinstance(around, Scope):
-            deadline = earliest(deadline, around.deadline)
+        deadline = within(around, deadline)
         failures = 0
         sent = False
         try:
@@ -303,12 +301,13 @@ class Core(Connector):
         buffer = link.buffer
         while buffer.may_be_block(eol) and not link.void:
             size = len(buffer)
-            quiet = earliest(deadline, self._now() + QUIET)
+            quiet = self._now() + QUIET
             try:
                 while len(buffer) == size and not link.drained:
-                    await link.more(quiet)
+                    await link.more(earliest(deadline, quiet))
             except Expired:
-                pass
+                if deadline and deadline < quiet:  # without any time (0.0) what is there counts
+                    raise
             if len(buffer) == size and not link.void:
                 return buffer.take_all()[2 : -len(eol)]
         return None
@@ -377,7 +376,7 @@ class Core(Connector):
     async def _begin(self, around: Base | Scope, ticket: Any, timeout: Timeout) -> Link:
         """Wait for both turns of a transaction, and a link fit for it."""
         try:
-            deadline = self._deadline(timeout)
+            deadline = within(around, self._deadline(timeout))
             return await self._fit_link(around, ticket, True, True, self.eol, deadline, self._closings)
         except BaseException as exc:
             self._leave(around, ticket, None)

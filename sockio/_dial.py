@@ -16,15 +16,6 @@ from ._race import lookup as lookup
 from ._turns import Bell, Expired
 
 
-def earliest(*deadlines: float | None) -> float | None:
-    """Return the first of the deadlines to pass; ``None`` never does."""
-    first = None
-    for deadline in deadlines:
-        if deadline is not None and (first is None or deadline < first):
-            first = deadline
-    return first
-
-
 async def resolve(
     find: Callable[..., list[Address]], host: str, port: int, bell: Bell, deadline: float | None
 ) -> list[Address] | None:

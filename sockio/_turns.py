@@ -140,6 +140,15 @@ class Queues:
                 bell.ring_from_thread()
 
 
+def earliest(*deadlines: float | None) -> float | None:
+    """Return the first of the deadlines to pass; ``None`` never does."""
+    first = None
+    for deadline in deadlines:
+        if deadline is not None and (first is None or deadline < first):
+            first = deadline
+    return first
+
+
 class Scope:
     """Where the calls inside a transaction, or an ``on_connection_made``, take their turns, and the link they are for.
 
@@ -148,7 +157,7 @@ class Scope:
         link: what the calls inside go to, and nowhere else
         around: holds the queues outside
         ticket: of the call that the scope belongs to, and is over with
-        deadline: of all calls inside
+        deadline: of all calls inside, if not that of the scope around it
     """
 
     _left = False
@@ -158,7 +167,7 @@ class Scope:
     ) -> None:
         self.core = core
         self.link = link
-        self.deadline = deadline
+        self.deadline: float | None = within(around, deadline)
         self._ticket = ticket
         self.queues: Queues = Queues()
         outer = core._current_scope.get()
@@ -177,7 +186,13 @@ class Scope:
 
     def __exit__(self, *exc_info: object) -> None:
         self._left = True
-        self.core._current_scope.set(self.outer)
+        if self.core._current_scope.get() is self:  # not always the innermost one is left first
+            self.core._current_scope.set(self.outer)
         inside, self.queues = self.queues, self._around.queues
         self.queues.reads[:0] = inside.reads
         self.queues.writes[:0] = inside.writes
+
+
+def within(around: Base | Scope, deadline: float | None) -> float | None:
+    """Return when a call with that deadline must be over that is made there."""
+    return earliest(deadline, around.deadline) if isinstance(around, Scope) else deadline

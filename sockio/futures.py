@@ -21,12 +21,11 @@ from typing import Any, ClassVar, TypeVar
 from . import sio
 from ._async import Planned, awaited
 from ._calls import each_call
-from ._dial import earliest
 from ._reactor import IN, OUT, Call, Pause, reactor
 from ._rules import UNSET, Timeout
 from ._threads import NAP, on_a_thread
 from ._turns import Bell as BaseBell
-from ._turns import Expired
+from ._turns import Expired, earliest
 from ._turns import Ticket as BaseTicket
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 from .sio import BlockStream, LineStream

@@ -836,10 +836,12 @@ class TCP(object):
         while buffer.may_be_block(eol) and not link.void:
             size = len(buffer)
             if not link.drained:
+                quiet = _now() + QUIET
                 try:
-                    link.more(_earliest(deadline, _now() + QUIET))
+                    link.more(_earliest(deadline, quiet))
                 except _Expired:
-                    pass
+                    if deadline and deadline < quiet:  # without any time (0.0) what is there counts
+                        raise
             if len(buffer) == size and not link.void:
                 return buffer.take_all()[2 : -len(eol)]
         return None
@@ -1317,7 +1319,7 @@ class _Link(object):
             poller = Poller()
             poller.register(self.sock, POLLOUT)
             while rest:
-                if not _wait(poller.poll, deadline):
+                if not _wait(poller.poll, deadline) or _passed(deadline):
                     raise _Expired
                 rest = rest[self.send(rest) :]
                 self.sent = True

@@ -94,7 +94,8 @@ class Link(SocketLink):
         with selectors.DefaultSelector() as selector:
             selector.register(self.sock, selectors.EVENT_WRITE)
             while rest:
-                if not selector.select(left_of(deadline)):
+                left = left_of(deadline)
+                if left == 0.0 or not selector.select(left):
                     raise Expired
                 sent = self.send(rest)
                 self.sent = self.sent or sent > 0

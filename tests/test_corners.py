@@ -21,7 +21,7 @@ from sockio._core import Core
 from sockio._dial import Race
 from sockio._rules import UNSET
 from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError, Retry
-from tests.flavours import BOUND, FLAVOURS, Flavour, eventually
+from tests.flavours import BOUND, FLAVOURS, Flavour, Script, eventually
 from tests.peers import Peer
 
 
@@ -417,3 +417,39 @@ def test_what_is_waiting_can_be_asked_while_another_thread_closes(peer: Peer) ->
         sock._link.sock.close()  # the other thread has come as far as this
         assert sock.in_waiting() == 0
         sock.close()
+
+
+def test_close_wakes_a_call_that_was_about_to_resolve_its_name(flavour: Flavour) -> None:
+    answered = threading.Event()
+
+    def lookup(*args: object) -> list[Any]:
+        if len(args) == 3:  # whether it is an address
+            sock.raw._close()
+            raise socket.gaierror
+        answered.wait(BOUND)
+        return []
+
+    sock = flavour.tcp("slow.test", 5025)
+    sock.raw._lookup = lookup
+    try:
+        assert isinstance(sock.start("open").error(BOUND / 2), ConnectionClosedError)
+    finally:
+        answered.set()
+
+
+def test_a_scope_that_another_thread_forgets_first_is_no_matter(flavour: Flavour, instrument: Instrument) -> None:
+    class Faster(list[Any]):
+        def remove(self, scope: Any) -> None:
+            super().remove(scope)
+            raise ValueError  # as it does when there is nothing left to remove
+
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.raw._scopes = Faster()
+
+    def body() -> Script:
+        return (yield sock.raw.write_readline(b"ECHO? a\n"))
+
+    assert flavour.start(sock.transaction, body).result() == b"a,1\n"
+    sock.raw._scopes.append(Over())
+    assert sock.write_readline(b"ECHO? b\n") == b"b,2\n"
+    assert not sock.raw._scopes

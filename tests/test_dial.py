@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from simulator import Instrument
-from sockio._dial import STAGGER, Address, Race, earliest, lookup, resolve
+from sockio._dial import STAGGER, Address, Race, lookup, resolve
 from sockio._threads import Bell
-from sockio._turns import Expired
+from sockio._turns import Expired, earliest
 from sockio.sio import TCP, drive
 from tests.flavours import BOUND, eventually
 

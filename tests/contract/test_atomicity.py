@@ -669,6 +669,22 @@ def test_a_transaction_that_fails_for_reasons_of_its_own_keeps_the_link(
     assert instrument.ledger.links == [1]
 
 
+@clause("A6")
+def test_transactions_of_several_objects_may_end_in_any_order(flavour: Flavour, instrument: Instrument) -> None:
+    first, second = (flavour.tcp(instrument.host, instrument.port) for _ in range(2))
+
+    def script() -> Script:
+        managers = [sock.raw.transaction(timeout=GENEROUS) for sock in (first, second)]
+        for manager in managers:
+            yield flavour.enter(manager)
+        yield flavour.leave(managers[0], None)
+        reply = yield second.raw.write_readline(b"ECHO? a\n", timeout=GENEROUS)
+        yield flavour.leave(managers[1], None)
+        return reply, (yield first.raw.write_readline(b"ECHO? b\n", timeout=GENEROUS))
+
+    assert flavour.start(script).result() == (b"a,1\n", b"b,2\n")
+
+
 @clause("A6", "T1")
 def test_a_transaction_waits_for_its_turn_no_longer_than_its_timeout(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)

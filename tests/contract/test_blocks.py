@@ -154,9 +154,10 @@ def test_a_block_may_be_larger_than_buffer_size(flavour: Flavour, instrument: In
         (b"#", b"15a\nb\nc\n", b"a\nb\nc"),
         (b"#15a\n", b"b\nc\n", b"a\nb\nc"),
         (b"#0ab", b"c\n", b"abc"),
+        (b"#0ab\n", b"c\n", b"ab\nc"),
         (b"#6400000" + b"x" * 50_000, b"y" * 350_000 + b"\n", b"x" * 50_000 + b"y" * 350_000),
     ],
-    ids=["head", "definite", "indefinite", "large"],
+    ids=["head", "definite", "indefinite", "indefinite after a terminator", "large"],
 )
 def test_a_block_that_is_late_is_there_for_the_next_read(
     flavour: Flavour, peer: Peer, begin: bytes, end: bytes, data: bytes
@@ -172,6 +173,19 @@ def test_a_block_that_is_late_is_there_for_the_next_read(
     other_end.sendall(end)
     assert call.result() == data
     assert sock.connection_counter == 1
+
+
+@clause("Q5", "A7")
+def test_a_large_read_that_gave_up_leaves_a_block_whole(flavour: Flavour, peer: Peer) -> None:
+    sock = flavour.tcp(peer.host, peer.port)
+    sock.open()
+    other_end = peer.accept()
+    for whole in (definite(NASTY), b"#0" + NASTY + b"\n"):
+        other_end.sendall(whole)
+        with pytest.raises(ConnectionTimeoutError):
+            sock.readexactly(2**20, timeout=0.01)
+        eventually(lambda: sock.in_waiting() == len(whole))  # noqa: B023
+        assert sock.readblock(timeout=BOUND) == NASTY
 
 
 @clause("Q5", "T4")

@@ -16,8 +16,8 @@ from simulator import Instrument
 from simulator.faults import Cut, Drip, Silence
 from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError, Retry
 from tests.calls import callers
-from tests.clauses import clause
-from tests.flavours import AsyncFlavour, Flavour, Py2On27, Running, Script, Sock, eventually
+from tests.clauses import clause, flavours
+from tests.flavours import BOUND, AsyncFlavour, Flavour, Futures, Py2, Py2On27, Running, Script, Sio, Sock, eventually
 from tests.peers import Names, Peer, received
 
 ECHO = b"ECHO? a\n"
@@ -242,6 +242,23 @@ def test_a_timeout_may_be_very_long(
 
 
 @clause("T1")
+@pytest.mark.parametrize("variant", [pytest.param(each, marks=flavours(each.name)) for each in (Sio, Futures, Py2)])
+def test_when_time_is_up_no_more_is_sent(variant: type[Flavour], peer: Peer) -> None:
+    with variant() as flavour:
+        sock = flavour.tcp(peer.host, peer.port)
+        sock.open()
+        give_up = time.monotonic() + BOUND
+
+        def send(_: object) -> int:
+            assert time.monotonic() < give_up
+            return 1
+
+        sock.raw._link.send = send
+        with times_out(sent=True):
+            sock.write(bytes(2**28), timeout=0.1)
+
+
+@clause("T1")
 def test_the_deadline_covers_a_step_of_a_stream(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
     stream = flavour.module.LineStream(sock.raw, timeout=0.05)
@@ -261,6 +278,23 @@ def test_the_deadline_covers_a_callback_that_uses_the_object(flavour: Flavour, i
     sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=flavour.callback(greet))
     with times_out():
         sock.write_readline(ECHO, timeout=0.4)
+    assert instrument.ledger.commands == [b"DELAY? 600"]
+
+
+@clause("T1", "E1")
+def test_the_deadline_covers_a_transaction_in_a_callback(flavour: Flavour, instrument: Instrument) -> None:
+    if not flavour.applies("A6"):
+        pytest.skip("this flavour has no transactions")
+
+    def body() -> Script:
+        yield sock.raw.write_readline(b"DELAY? 600\n", timeout=None)
+
+    def greet() -> Script:
+        yield from sock.transaction(body, timeout=None)
+
+    sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=flavour.callback(greet))
+    with times_out():
+        sock.start("write_readline", ECHO, timeout=0.4).result()
     assert instrument.ledger.commands == [b"DELAY? 600"]
 
 
