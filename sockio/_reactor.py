@@ -315,10 +315,14 @@ class Call(Future[T]):
                 return
             self._condition.sleepers.append(alarm)
         try:
-            alarm.acquire(True, -1 if timeout is None else max(0.0, timeout))
+            rung = alarm.acquire(True, -1 if timeout is None else max(0.0, timeout))
         except BaseException:
             self.cancel()
             raise
+        if not rung:
+            with self._condition:
+                if alarm in self._condition.sleepers:
+                    self._condition.sleepers.remove(alarm)
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Call ``fn(call)`` when the call is over: on a daemon thread of its own, or at once if that is now."""

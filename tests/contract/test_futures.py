@@ -314,6 +314,15 @@ def test_reads_that_time_out_leave_nothing_behind(tcp: sockio.futures.TCP) -> No
     assert len(reactor()._armed[link.sock.fileno()]) == 1
 
 
+@clause("F2")
+def test_waits_for_a_result_that_time_out_leave_nothing_behind(tcp: sockio.futures.TCP) -> None:
+    call: Any = tcp.readline()
+    for _ in range(20):
+        with pytest.raises(concurrent.futures.TimeoutError):
+            call.result(0.001)
+    assert not call._condition.sleepers
+
+
 @clause("T1")
 def test_each_of_many_deadlines_is_kept(tcp: sockio.futures.TCP, instrument: Instrument) -> None:
     tcp.open().result(BOUND)
