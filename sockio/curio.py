@@ -41,7 +41,7 @@ from ._async import AsyncTCP, BlockStream, LineStream
 from ._core import Core
 from ._link import Link as BaseLink
 from ._link import SocketLink
-from ._threads import watcher
+from ._threads import LONGEST, watcher
 from ._turns import Bell as BaseBell
 from ._turns import Expired, Scope
 from ._turns import Ticket as BaseTicket
@@ -128,7 +128,7 @@ class _Attendant(Activation):
         """Wait for the rope, or for the next deadline."""
         try:
             if self._next < math.inf:
-                await _set_timeout(self._next)
+                await _set_timeout(min(self._next, time.monotonic() + LONGEST))
             await _read_wait(self._clapper)
             self._clapper.recv(4096)
             await _unset_timeout(None)
