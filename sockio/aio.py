@@ -103,11 +103,9 @@ class Link(BaseLink, asyncio.BufferedProtocol):
             self.buffer.filled(nbytes)
             if self.buffer.space() is not None:
                 return
-        reader = self._reader
-        if reader is not None:
-            self._reader = None
-            if not reader.done():
-                reader.set_result(None)
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_result(None)
             return
         self.idle = False
         if len(self.buffer) >= self.buffer.limit:

@@ -453,3 +453,17 @@ def test_a_scope_that_another_thread_forgets_first_is_no_matter(flavour: Flavour
     sock.raw._scopes.append(Over())
     assert sock.write_readline(b"ECHO? b\n") == b"b,2\n"
     assert not sock.raw._scopes
+
+
+def test_a_read_that_gave_up_leaves_the_memory_bounded(flavour: Flavour, peer: Peer) -> None:
+    size = 100_000
+    sock = flavour.tcp(peer.host, peer.port, buffer_size=size)
+    sock.open()
+    other_end = peer.accept()
+    other_end.sendall(bytes(size - 1))
+    with pytest.raises(ConnectionTimeoutError):
+        sock.readline(timeout=0.1)
+    other_end.settimeout(0.2)
+    with pytest.raises(TimeoutError):  # nobody takes any more
+        other_end.sendall(bytes(2**25))
+    assert len(sock.raw._link.buffer) < size + 2**16
