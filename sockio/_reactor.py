@@ -321,8 +321,7 @@ class Call(Future[T]):
             raise
         if not rung:
             with self._condition:
-                if alarm in self._condition.sleepers:
-                    self._condition.sleepers.remove(alarm)
+                self._condition.sleepers = [other for other in self._condition.sleepers if other is not alarm]
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Call ``fn(call)`` when the call is over: on a daemon thread of its own, or at once if that is now."""

@@ -255,8 +255,7 @@ class _CurrentScope:
         return None if attendant is None else attendant.scope()
 
     def set(self, value: Scope | None, /) -> None:
-        if _running_kernel() is not None:
-            _Attendant.here().enter(value)
+        _Attendant.here().enter(value)
 
 
 def _world() -> Kernel:

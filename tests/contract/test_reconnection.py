@@ -417,6 +417,20 @@ def test_an_idempotent_request_is_sent_again_as_often_as_the_policy_allows(
     assert instrument.ledger.count(b"ECHO? a") == attempts + 1
 
 
+@clause("R4", "E2")
+def test_an_idempotent_request_goes_on_after_a_link_that_was_dead_before_it_was_sent(
+    flavour: Flavour, instrument: Instrument
+) -> None:
+    def greet() -> None:
+        if instrument.ledger.links == [1]:
+            instrument.drop()
+            eventually(lambda: not sock.raw.connected())
+
+    sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=flavour.callback(greet))
+    assert sock.write_readline(ECHO, idempotent=True) == b"a,1\n"
+    assert instrument.ledger.links == [1, 2]
+
+
 @clause("R4", "T1")
 def test_an_idempotent_request_is_sent_again_until_its_deadline(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port, retry=Retry(None, delay=0.01, factor=1))

@@ -508,6 +508,18 @@ def test_without_time_a_plain_read_returns_what_is_there_whole(
     assert sock.connected()
 
 
+@clause("T4")
+def test_without_time_a_plain_read_returns_what_is_there_in_many_chunks(
+    flavour: Flavour, instrument: Instrument
+) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    there = bytes(100_000)
+    instrument.send(there)
+    eventually(lambda: sock.in_waiting() == len(there))
+    assert sock.readexactly(len(there), timeout=0) == there
+
+
 @clause("T4", "A7")
 @pytest.mark.parametrize("timeout", [0, -1])
 @each(READS)
