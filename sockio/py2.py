@@ -1513,7 +1513,7 @@ def _wait(poll, deadline):
             left = deadline - _now()
             if left <= 0:
                 return False
-            milliseconds = min(int(left * 1000 + 0.999), 2**30)
+            milliseconds = int(min(left * 1000 + 0.999, 2**30))
 
 
 def _earliest(one, other):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import threading
@@ -287,3 +288,14 @@ def test_a_stream_is_its_own_iterator(sock: Sock, instrument: Instrument) -> Non
     instrument.send(b"one\ntwo\n")
     instrument.drop()
     assert list(sockio.py2.LineStream(sock.raw)) == [b"one\n", b"two\n"]
+
+
+def test_a_wait_that_may_last_for_ever_is_told_milliseconds_that_fit() -> None:
+    waits: list[int] = []
+
+    def poll(milliseconds: int) -> bool:
+        waits.append(milliseconds)
+        return len(waits) == 2
+
+    assert sockio.py2._wait(poll, math.inf)
+    assert waits == [1, 2**30]
