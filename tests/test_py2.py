@@ -291,9 +291,9 @@ def test_a_stream_is_its_own_iterator(sock: Sock, instrument: Instrument) -> Non
 
 
 def test_a_wait_that_may_last_for_ever_is_told_milliseconds_that_fit() -> None:
-    waits: list[int] = []
+    waits: list[int | None] = []
 
-    def poll(milliseconds: int) -> bool:
+    def poll(milliseconds: int | None) -> bool:
         waits.append(milliseconds)
         return len(waits) == 2
 
