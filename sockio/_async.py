@@ -10,24 +10,61 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 
+from ._buffer import Buffer
 from ._calls import Calls, Done, Replies, Reply, each_call
 from ._link import CHUNK
-from ._rules import UNSET, Take, Timeout
+from ._rules import UNSET, Take, Timeout, payload
 from ._streams import Blocks, End, Lines, Stream
 from ._turns import held
 
 A = TypeVar("A", bound="AsyncTCP")
 
 
-def awaited(plan: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Return the coroutine function that carries out what a method of ``Calls`` has planned.
+def awaited(call: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return the coroutine function for a method of ``Calls``: all of it happens when it is awaited."""
 
-    A request that waits for nothing but its reply is done straight, without the core's coroutines.
-    """
+    @wraps(call)
+    async def coroutine_function(self: Awaited[Any, Any, Any], /, *args: Any, **options: Any) -> Any:
+        return await call(self, *args, **options)
 
-    @wraps(plan)
-    async def call(self: Planned[Any, Any, Any], /, *args: Any, **options: Any) -> Any:
-        asks, name, request, take, wanted, timeout, idempotent = plan(self, *args, **options)
+    return coroutine_function
+
+
+class Awaited(Calls[Reply, Replies, Done]):
+    """A TCP object whose calls are carried out by a coroutine."""
+
+    #: Awaited before a call does anything; None: nothing is.
+    _before_call: Callable[[], Awaitable[None]] | None = None
+
+    def _call(
+        self,
+        name: str,
+        request: bytes | None,
+        take: Take | None,
+        wanted: Any,
+        timeout: Timeout,
+        idempotent: bool = False,
+    ) -> Any:
+        return self._carry_out(False, name, request, take, wanted, timeout, idempotent)
+
+    def _request(self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool) -> Any:
+        return self._carry_out(True, name, request, take, wanted, timeout, idempotent)
+
+    async def _carry_out(
+        self,
+        asks: bool,
+        name: str,
+        request: Any,
+        take: Any,
+        wanted: Any,
+        timeout: Timeout,
+        idempotent: bool,
+    ) -> Any:
+        """Do a call; straight, without the core's coroutines, if it waits for nothing but a reply.
+
+        Args:
+            asks: there is something to send, and then a reply to wait for
+        """
         if self._before_call is not None:
             try:
                 await self._before_call()
@@ -72,37 +109,28 @@ def awaited(plan: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]
             elif link is not None and not self.queues.reads and not self.queues.writes:
                 spare.append(ticket)  # nobody knows it any more
 
-    return call
-
-
-class Planned(Calls[Reply, Replies, Done]):
-    """A TCP object whose calls are coroutines of the core: a method of ``Calls`` gives its plan, for ``awaited``."""
-
-    #: Awaited before a call does anything; None: nothing is.
-    _before_call: Callable[[], Awaitable[None]] | None = None
-
-    def _call(
-        self,
-        name: str,
-        request: bytes | None,
-        take: Take | None,
-        wanted: Any,
-        timeout: Timeout,
-        idempotent: bool = False,
-    ) -> Any:
-        return False, name, request, take, wanted, timeout, idempotent
-
-    def _request(self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool) -> Any:
-        return True, name, request, take, wanted, timeout, idempotent
-
     async def _ticketed_open(self, timeout: Timeout, must_be_new: bool) -> None:
         with held(self._ticket_class()) as ticket:
             await self._open(ticket, timeout, must_be_new)
 
 
 @each_call(awaited)
-class AsyncTCP(Planned[Coroutine[Any, Any, bytes], Coroutine[Any, Any, list[bytes]], Coroutine[Any, Any, None]]):
+class AsyncTCP(Awaited[Coroutine[Any, Any, bytes], Coroutine[Any, Any, list[bytes]], Coroutine[Any, Any, None]]):
     """A TCP object whose calls are awaited, but for its library's way of waiting."""
+
+    async def write_readline(  # as each_call would make it, but for the packing of arguments: this one has to be fast
+        self, data: bytes, eol: bytes | None = None, *, timeout: Timeout = UNSET, idempotent: bool = False
+    ) -> bytes:
+        reply: bytes = await self._carry_out(
+            True,
+            "write_readline",
+            data if type(data) is bytes else payload(data),
+            Buffer.take_until,
+            self._eol(eol),
+            timeout,
+            idempotent,
+        )
+        return reply
 
     async def open(self, *, timeout: Timeout = UNSET) -> None:
         """Connect.

@@ -59,7 +59,6 @@ class Base(ABC):
 
     _bell_class: ClassVar[type[Bell]]
     _ticket_class: ClassVar[type[Ticket]]
-    _link: Link | None = None
 
     def __init__(
         self,
@@ -104,6 +103,7 @@ class Base(ABC):
         Raises:
             TypeError, ValueError: an argument of a wrong type or value
         """
+        self._link: Link | None = None
         self.host = host
         self.port = port
         self.eol = eol
@@ -129,6 +129,9 @@ class Base(ABC):
         self._bells: list[Bell] = []
         self._scopes: list[Scope] = []
         self._log = log.getChild(f"TCP({host}:{port})")
+        # Static methods, where a call finds them fastest.
+        self._clock: Callable[[], float] = self._now
+        self._here: Callable[[], object] | None = self._world
         _objects.add(self)
 
     # What the flavour says, beside its Link and its Bell.
@@ -197,7 +200,7 @@ class Base(ABC):
         return f"<{type(self).__module__}.{type(self).__name__} {self.host}:{self.port} {state}>"
 
     def __del__(self) -> None:
-        link = self._link
+        link: Link | None = vars(self).get("_link")  # not when an argument was refused
         if link is not None:
             forgotten, name = not link.ended, repr(self)
             link.hang_up()

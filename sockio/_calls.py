@@ -316,11 +316,11 @@ C = TypeVar("C", bound=Calls[Any, Any, Any])
 
 
 def each_call(adapt: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[[type[C]], type[C]]:
-    """Return a class decorator that adapts every call to how the flavour carries it out."""
+    """Return a class decorator that adapts every call to how the flavour carries it out, but what the class defines."""
 
     def decorate(cls: type[C]) -> type[C]:
         for name, call in vars(Calls).items():
-            if not name.startswith("_"):
+            if not name.startswith("_") and name not in vars(cls):
                 setattr(cls, name, adapt(call))
         return cls
 

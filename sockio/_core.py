@@ -38,6 +38,8 @@ from .common import (
 )
 
 _INFINITE = math.inf
+#: Seconds nobody will live to see; an int, which Python compares fastest to an int.
+_AGES = 10**9
 
 
 class Core(Connector):
@@ -54,8 +56,8 @@ class Core(Connector):
         if timeout is None:
             return None
         try:
-            if 0 < timeout < _INFINITE:
-                return self._now() + timeout
+            if 0 < timeout < _AGES:
+                return self._clock() + timeout
         except TypeError:
             pass
         number = float(seconds(timeout))
@@ -69,14 +71,13 @@ class Core(Connector):
     def _straight(self, ticket: Any) -> Link | None:
         """Return the link, both turns taken, if a request can go out at once: nobody to wait for, nothing to mend."""
         link = self._link
-        if (
-            link is None
-            or not link.idle
-            or self._scopes
-            or (self._world is not None and link.world is not self._world())
-        ):
+        if link is None or not link.idle or self._scopes:
             return None
-        reads, writes = self.queues.reads, self.queues.writes
+        if self._here is not None and link.world is not self._here():
+            return None
+        queues = self.queues
+        reads = queues.reads
+        writes = queues.writes
         if reads or writes:
             return None
         reads.append(ticket)

@@ -10,6 +10,7 @@ to the socket, which takes it whole unless it is large.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -81,7 +82,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         self._read_deadline: float | None = None
         self._write_deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._timer_at = math.inf
         self._full = False
 
     # What asyncio calls.
@@ -98,7 +99,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.buffer.target is None or self.buffer.space() is None:
-            self.arrived(bytes(self._chunk[:nbytes]))
+            self.arrived(self._chunk[:nbytes].tobytes())
         else:
             self.buffer.filled(nbytes)
             if self.buffer.space() is not None:
@@ -135,7 +136,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
     def more(self, deadline: float | None) -> asyncio.Future[None]:
         self._reader = reader = self._loop.create_future()
         self._read_deadline = deadline
-        if deadline is not None and (self._timer is None or deadline < self._timer_at):
+        if deadline is not None and deadline < self._timer_at:
             self._arm(deadline)
         if self.paused:
             self.resume()
@@ -157,7 +158,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
                 continue
             self._writer = self._loop.create_future()
             self._write_deadline = deadline
-            if deadline is not None and (self._timer is None or deadline < self._timer_at):
+            if deadline is not None and deadline < self._timer_at:
                 self._arm(deadline)
             try:
                 await self._writer
@@ -175,6 +176,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._timer_at = math.inf
         transport, self._transport = self._transport, None
         if transport is None:
             return
@@ -208,6 +210,7 @@ class Link(BaseLink, asyncio.BufferedProtocol):
 
     def _tick(self) -> None:
         self._timer = None
+        self._timer_at = math.inf
         now = time.monotonic()
         left: list[float] = []
         for waiter, deadline in ((self._reader, self._read_deadline), (self._writer, self._write_deadline)):

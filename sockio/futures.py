@@ -19,7 +19,7 @@ from types import coroutine
 from typing import Any, ClassVar, TypeVar
 
 from . import sio
-from ._async import Planned, awaited
+from ._async import Awaited, awaited
 from ._calls import each_call
 from ._reactor import IN, OUT, Call, Pause, reactor
 from ._rules import UNSET, Timeout
@@ -113,19 +113,19 @@ def _started(tcp: Any, coroutine: Coroutine[Any, Any, T]) -> Call[T]:
     return call
 
 
-def _starting(plan: Callable[..., Any]) -> Callable[..., Call[Any]]:
-    """Return a method that starts what a method of ``Calls`` has planned."""
-    coroutine = awaited(plan)
+def _starting(call: Callable[..., Any]) -> Callable[..., Call[Any]]:
+    """Return the method that starts a method of ``Calls``."""
+    coroutine_function = awaited(call)
 
-    @wraps(plan)
+    @wraps(call)
     def start(self: TCP, /, *args: Any, **options: Any) -> Call[Any]:
-        return _started(self, coroutine(self, *args, **options))
+        return _started(self, coroutine_function(self, *args, **options))
 
     return start
 
 
 @each_call(_starting)
-class TCP(Planned[Future[bytes], Future[list[bytes]], Future[None]], sio.TCP):  # pyright: ignore[reportGeneralTypeIssues]
+class TCP(Awaited[Future[bytes], Future[list[bytes]], Future[None]], sio.TCP):  # pyright: ignore[reportGeneralTypeIssues]
     """A TCP object whose calls return a ``Future``: ``reply = tcp.write_readline(b"*IDN?\\n").result()``.
 
     A callback may return a ``Future``, too: a new link isn't used before that of ``on_connection_made`` is done.

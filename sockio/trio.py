@@ -28,7 +28,6 @@ except ImportError as _error:
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_trio_token, enable_ki_protection, wait_readable
 
 from . import _async
-from ._calls import each_call
 from ._core import Core
 from ._link import Link as BaseLink
 from ._threads import watcher
@@ -223,7 +222,6 @@ class Ticket(BaseTicket):
     bell_class: ClassVar[type[BaseBell]] = Bell
 
 
-@each_call(lambda plan: enable_ki_protection(_async.awaited(plan)))
 class TCP(_async.AsyncTCP):
     """A TCP object for trio: ``reply = await tcp.write_readline(b"*IDN?\\n")``."""
 
@@ -236,6 +234,7 @@ class TCP(_async.AsyncTCP):
 
     # Ctrl-C strikes between any two statements, but in a function that is protected only where it waits.
 
+    _carry_out = enable_ki_protection(_async.AsyncTCP._carry_out)
     _reset = enable_ki_protection(_async.AsyncTCP._reset)
 
     @enable_ki_protection

@@ -38,10 +38,14 @@ def python(
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Return what a program has printed until it ended, and its complaints; one that hangs is killed, and fails."""
+    """Return what a program has printed until it ended, and its complaints; one that hangs is killed, and fails.
+
+    That a step took long, which asyncio's debug mode tells, is no complaint: it says something of the machine.
+    """
     with process:
         try:
-            return process.communicate(timeout=BOUND)
+            output, complaints = process.communicate(timeout=BOUND)
+            return output, re.sub(r"^Executing <.*> took [0-9.]+ seconds\n", "", complaints, flags=re.MULTILINE)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

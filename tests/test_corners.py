@@ -32,6 +32,13 @@ def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
         yield flavour
 
 
+def test_python_finds_the_attributes_of_a_call_without_a_search(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.write_readline(b"*IDN?\n")
+    for each in (sock.raw, sock.raw._link):
+        assert len(vars(each)) <= 30, "CPython keeps more of them in a dictionary"
+
+
 class Over:
     """A ticket whose call is over."""
 
