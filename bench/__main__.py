@@ -49,8 +49,12 @@ def table(result: Result) -> str:
         rows.append(f"  {program.name:{width}} {plain(result.spread(program).median):>10}{shown}")
     rows.append(f"  {group.about_goals}:")
     for goal in group.goals:
-        number = result.goal(goal)
-        shown = f"{spread(number, goal.show):26} {verdict(goal, number.median)}" if number else "not measured"
+        if number := result.goal(goal):
+            shown = (
+                f"{spread(number, goal.show):26} best {goal.show(result.best(goal)):7} {verdict(goal, number.median)}"
+            )
+        else:
+            shown = "not measured"
         rows.append(f"    {goal.label:{width}} {shown}")
     return "\n".join(rows)
 
@@ -59,8 +63,15 @@ def as_json(result: Result) -> dict[str, object]:
     goals: list[dict[str, object]] = []
     for goal in result.group.goals:
         number = result.goal(goal)
-        met = goal.met(number.median) if number else None
-        goals.append({"label": goal.label, "target": goal.target, "number": number and asdict(number), "met": met})
+        goals.append(
+            {
+                "label": goal.label,
+                "target": goal.target,
+                "number": number and asdict(number),
+                "best": number and result.best(goal),
+                "met": number and goal.met(number.median),
+            }
+        )
     return {
         "title": result.group.title,
         "unit": result.group.unit,

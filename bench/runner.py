@@ -174,6 +174,11 @@ class Result:
         rounds = zip(*(self.figures[name] for name in goal.of), strict=True)
         return Spread.of([goal.number(dict(zip(goal.of, figures, strict=True))) for figures in rounds])
 
+    def best(self, goal: Goal) -> float:
+        """The number that the best figure of each program gives: the one that others on the machine disturb least."""
+        pick = min if goal.at_most else max
+        return goal.number({name: pick(self.figures[name]) for name in goal.of})
+
 
 def measure(
     group: Group, size: int, rounds: int, port: int, packages: Packages, progress: Callable[[str], None]
