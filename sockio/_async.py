@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ._buffer import Buffer
 from ._calls import Calls, Done, Replies, Reply, each_call
 from ._link import CHUNK
-from ._rules import UNSET, Take, Timeout, payload
+from ._rules import UNSET, Timeout, payload
 from ._streams import Blocks, End, Lines, Stream
 from ._turns import held
 
@@ -36,19 +36,11 @@ class Awaited(Calls[Reply, Replies, Done]):
     #: Awaited before a call does anything; None: nothing is.
     _before_call: Callable[[], Awaitable[None]] | None = None
 
-    def _call(
-        self,
-        name: str,
-        request: bytes | None,
-        take: Take | None,
-        wanted: Any,
-        timeout: Timeout,
-        idempotent: bool = False,
-    ) -> Any:
-        return self._carry_out(False, name, request, take, wanted, timeout, idempotent)
+    def _call(self, /, *call: Any) -> Any:
+        return self._carry_out(False, *call)
 
-    def _request(self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool) -> Any:
-        return self._carry_out(True, name, request, take, wanted, timeout, idempotent)
+    def _request(self, /, *call: Any) -> Any:
+        return self._carry_out(True, *call)
 
     async def _carry_out(
         self,
@@ -58,7 +50,7 @@ class Awaited(Calls[Reply, Replies, Done]):
         take: Any,
         wanted: Any,
         timeout: Timeout,
-        idempotent: bool,
+        idempotent: bool = False,
     ) -> Any:
         """Do a call; straight, without the core's coroutines, if it waits for nothing but a reply.
 

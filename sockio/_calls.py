@@ -36,6 +36,7 @@ class Calls(Core, Generic[Reply, Replies, Done]):
         wanted: Any,
         timeout: Timeout,
         idempotent: bool = False,
+        /,
     ) -> Any:
         """Carry out a call.
 
@@ -49,7 +50,9 @@ class Calls(Core, Generic[Reply, Replies, Done]):
         """
 
     @abstractmethod
-    def _request(self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool) -> Any:
+    def _request(
+        self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool, /
+    ) -> Any:
         """Carry out a call that sends something, and then has a reply to wait for."""
 
     def read(self, n: int = -1, *, timeout: Timeout = UNSET) -> Reply:

@@ -225,12 +225,15 @@ class TCP(Threaded[bytes, list[bytes], None]):
         wanted: Any,
         timeout: Timeout,
         idempotent: bool = False,
+        /,
     ) -> Any:
         deadline = self._deadline(timeout)
         with held(self._ticket_class()) as ticket:
             return drive(self._perform(ticket, name, request, take, wanted, deadline, idempotent))
 
-    def _request(self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool) -> Any:
+    def _request(
+        self, name: str, request: bytes, take: Take, wanted: Any, timeout: Timeout, idempotent: bool, /
+    ) -> Any:
         """Do a request-reply call; straight, without the core's coroutines, if it waits for nothing but the reply."""
         deadline = self._deadline(timeout)
         spare = self._spare
