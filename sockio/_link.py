@@ -308,7 +308,31 @@ class Link(ABC):
         self.arrived = traced_arrived
 
 
-class SocketLink(Link):
+class DirectLink(Link):
+    """A link whose bytes go straight to the socket, also those of a request that it takes only part of at once."""
+
+    async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
+        rest = memoryview(data)[sent:]
+        while rest:
+            await self.room(deadline)
+            try:
+                sent = self.send(rest)
+            except BlockingIOError:
+                continue  # it was another wait that ended, or the operating system took the room back
+            self.sent = True
+            rest = rest[sent:]
+
+    @abstractmethod
+    def room(self, deadline: float | None) -> Awaitable[None]:
+        """Wait until the operating system may take more.
+
+        Raises:
+            Expired: the deadline passed first
+            OSError: the link broke
+        """
+
+
+class SocketLink(DirectLink):
     """A link whose bytes are received by whoever waits for them: nothing but the socket has to be closed."""
 
     def __init__(self, core: Base, sock: socket.socket) -> None:

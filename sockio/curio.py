@@ -282,14 +282,9 @@ class Link(SocketLink):
         if not self.receive() and not in_time and not self.drained:
             raise Expired
 
-    async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
-        rest = memoryview(data)[sent:]
-        while rest:
-            if not await self._attendant.wait(deadline, self._until_writable):
-                raise Expired
-            sent = self.send(rest)
-            self.sent = self.sent or sent > 0
-            rest = rest[sent:]
+    async def room(self, deadline: float | None) -> None:
+        if not await self._attendant.wait(deadline, self._until_writable):
+            raise Expired
 
 
 class Bell(BaseBell):

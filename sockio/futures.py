@@ -52,21 +52,10 @@ class Link(sio.Link):
     def may_have_ended(self) -> None:
         self._reactor.soon(self.notice)  # after the step that met the error: the system tells only once what broke
 
-    async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
-        rest = memoryview(data)[sent:]
-        while rest:
-            if not await self._room(deadline):
-                raise Expired
-            try:
-                sent = self.send(rest)
-            except BlockingIOError:
-                continue  # it was the end of another pause for this socket
-            self.sent = True
-            rest = rest[sent:]
-
     @coroutine
-    def _room(self, deadline: float | None) -> Generator[Pause, bool, bool]:
-        return (yield Pause(self._reactor, deadline, self._alone, OUT))
+    def room(self, deadline: float | None) -> Generator[Pause, bool, None]:
+        if not (yield Pause(self._reactor, deadline, self._alone, OUT)):
+            raise Expired
 
 
 class Bell(BaseBell):

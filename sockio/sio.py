@@ -89,17 +89,13 @@ class Link(SocketLink):
         self.receive()
         return _DONE
 
-    async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
-        rest = memoryview(data)[sent:]
+    def room(self, deadline: float | None) -> Any:
+        left = left_of(deadline)
         with selectors.DefaultSelector() as selector:
             selector.register(self.sock, selectors.EVENT_WRITE)
-            while rest:
-                left = left_of(deadline)
-                if left == 0.0 or not selector.select(left):
-                    raise Expired
-                sent = self.send(rest)
-                self.sent = self.sent or sent > 0
-                rest = rest[sent:]
+            if left == 0.0 or not selector.select(left):
+                raise Expired
+        return _DONE
 
 
 class Threaded(Calls[Reply, Replies, Done]):

@@ -29,6 +29,7 @@ from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_trio_toke
 
 from . import _async
 from ._core import Core
+from ._link import DirectLink
 from ._link import Link as BaseLink
 from ._threads import watcher
 from ._turns import Bell as BaseBell
@@ -79,7 +80,7 @@ def _keeper() -> Keeper:
         return keeper
 
 
-class Link(BaseLink):
+class Link(DirectLink):
     """A link whose bytes are received by the task that waits for them.
 
     Attributes:
@@ -112,19 +113,7 @@ class Link(BaseLink):
         finally:
             self.read_deadline = math.inf
 
-    async def flush(self, data: bytes, sent: int, deadline: float | None) -> None:
-        rest = memoryview(data)[sent:]
-        while rest:
-            await self._room(deadline)
-            try:
-                sent = self.send(rest)
-            except BlockingIOError:
-                continue
-            self.sent = True
-            rest = rest[sent:]
-
-    async def _room(self, deadline: float | None) -> None:
-        """Wait until the operating system may take more."""
+    async def room(self, deadline: float | None) -> None:
         if deadline is not None:
             self.write_deadline = deadline
             if deadline < self._keeper.next_look:

@@ -69,16 +69,20 @@ def test_a_request_larger_than_the_buffers_of_the_system_gets_its_reply(flavour:
         assert sock.write_readline(b"x" * size, timeout=BOUND) == b"done\n"
 
 
+@pytest.mark.parametrize("refusals", [1, 3])
 def test_a_request_that_the_system_takes_nothing_of_at_first_gets_its_reply(
-    flavour: Flavour, instrument: Instrument
+    flavour: Flavour, instrument: Instrument, refusals: int
 ) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
     link = sock.raw._link
     send = link.send
 
-    def busy(_: bytes) -> int:
-        link.send = send
+    left = iter(range(refusals))
+
+    def busy(data: bytes) -> int:
+        if next(left, None) is None:
+            return int(send(data))
         raise BlockingIOError
 
     link.send = busy
