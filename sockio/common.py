@@ -171,6 +171,20 @@ class Retry(object):
         return full * (1 - self.jitter * chance)
 
 
+class Attempts(object):
+    """What a call has attempted to get a link: what the ``Retry`` counts.
+
+    Attributes:
+        failures: attempts that failed, in a row
+        error: of the last one that did
+        link: of the last one that didn't
+    """
+
+    failures = 0
+    error = None  # type: _t.Any
+    link = None  # type: _t.Any
+
+
 def payload(data):
     # type: (_t.Union[bytes, bytearray, memoryview]) -> bytes
     """Return what to send as ``bytes``.
