@@ -17,7 +17,7 @@ Two marks make every failure safe, also one that strikes between two statements,
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -38,7 +38,7 @@ from .common import (
     LinkError,
 )
 
-_INFINITE = math.inf
+_LARGEST = sys.float_info.max
 
 
 class Core(Connector):
@@ -55,12 +55,12 @@ class Core(Connector):
         if timeout is None:
             return None
         try:
-            if 0 < timeout < _INFINITE:
+            if 0 < timeout < _LARGEST:
                 return self._now() + timeout
         except TypeError:
             pass
         number = float(seconds(timeout))
-        return 0.0 if number <= 0 else None if number == _INFINITE else self._now() + number
+        return 0.0 if number <= 0 else None if number > _LARGEST else self._now() + number
 
     def _eol(self, eol: bytes | None) -> bytes:
         if eol is None:

@@ -257,12 +257,15 @@ def seconds(timeout, name="timeout"):
 
     Raises:
         TypeError: it isn't a number
-        ValueError: it isn't a number either, but NaN
+        ValueError: it isn't a number either, but NaN, or one too large for a ``float``
     """
     if isinstance(timeout, (bool, str, bytes)) or not hasattr(timeout, "__float__"):
         raise TypeError("{} must be seconds or None, not {!r}".format(name, timeout))
-    if math.isnan(timeout):
-        raise ValueError("{} must be seconds or None, not NaN".format(name))
+    try:
+        if math.isnan(timeout):
+            raise ValueError("{} must be seconds or None, not NaN".format(name))
+    except OverflowError:
+        raise ValueError("{} must be seconds or None (no limit), not {!r:.60}".format(name, timeout))
     return timeout
 
 
