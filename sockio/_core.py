@@ -361,7 +361,7 @@ class Core(Connector):
                 link.leave(ticket)
                 raise
             link.leave(ticket)
-            if link is attempts.link:
+            if link is attempts.link:  # made for this very call: a failed attempt (contract R5)
                 await self._back_off(attempts, link.error(), deadline, closings)
             link = None
 

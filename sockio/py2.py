@@ -874,7 +874,7 @@ class TCP(object):
                 if bound is not None:
                     bound.link = link
                 return link
-            if link is attempts.link:
+            if link is attempts.link:  # made for this very call: a failed attempt (contract R5)
                 self._back_off(attempts, link.error(), deadline, closings)
 
     def _open(self, timeout, must_be_new):
