@@ -6,6 +6,7 @@ Run it with ``./run demo``, or ``python examples/demo.py`` where sockio is insta
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import statistics
 import sys
@@ -152,4 +153,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:  # nobody reads on, as in ``./run demo | head``; the interpreter must not try again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

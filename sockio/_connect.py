@@ -11,6 +11,7 @@ from ._dial import Address, Race, resolve
 from ._link import Link, given_up
 from ._turns import Bell, Expired, Scope, earliest
 from .common import (
+    Attempts,
     ConnectionClosedError,
     ConnectionTimeoutError,
     LinkError,
@@ -24,18 +25,21 @@ class Connector(Base):
 
     connection_counter: int
 
-    async def _healthy_link(self, ticket: Any, sends: bool, deadline: float | None, closings: int) -> Link:
+    async def _healthy_link(
+        self, ticket: Any, attempts: Attempts, sends: bool, deadline: float | None, closings: int
+    ) -> Link:
         """Return the link, connecting if there is none; one that has ended serves a plain read once more (A8)."""
         link = self._link
         if link is not None and not link.dropped:
             return link
         if not self.auto_reconnect:
             raise ConnectionClosedError("the object is not open: call open()")
-        return await self._connect(ticket, deadline, closings, may_end=not sends)
+        return await self._connect(ticket, attempts, deadline, closings, may_end=not sends)
 
     async def _connect(
         self,
         ticket: Any,
+        attempts: Attempts,
         deadline: float | None,
         closings: int,
         must_be_new: bool = False,
@@ -58,7 +62,7 @@ class Connector(Base):
                 link.retire()
             bell = self._new_bell()
             try:
-                return await self._dial(ticket, bell, deadline, closings, may_end)
+                return await self._dial(ticket, attempts, bell, deadline, closings, may_end)
             finally:
                 self._close_bell(bell)
         finally:
@@ -69,28 +73,31 @@ class Connector(Base):
     def _already_open(self) -> ConnectionClosedError:
         return ConnectionClosedError("the object is already open: close() it first, or just use it")
 
-    async def _dial(self, ticket: Any, bell: Bell, deadline: float | None, closings: int, may_end: bool) -> Link:
+    async def _dial(
+        self, ticket: Any, attempts: Attempts, bell: Bell, deadline: float | None, closings: int, may_end: bool
+    ) -> Link:
         """Attempt to connect as often as the retry policy and the deadline allow (contract R5, T2)."""
-        failures = 0
-        error: OSError | None = None
         while True:
             limit = self.connection_timeout
             attempt_deadline = earliest(deadline, None if limit is None else self._now() + limit)
             try:
-                return await self._attempt(ticket, bell, attempt_deadline, closings, may_end)
+                link = attempts.link = await self._attempt(ticket, bell, attempt_deadline, closings, may_end)
+                return link
             except (OSError, Expired) as exc:
                 self._check_open(closings)
-                error = self._connect_error(exc, error)
-            failures += 1
-            self._log.debug("connection attempt %d failed: %s", failures, error)
-            if not self.retry.allows(failures):
-                raise error
-            if deadline is not None and self._now() >= deadline:
-                raise error if isinstance(error, ConnectionTimeoutError) else self._connect_error(Expired(), error)
-            until = earliest(deadline, self._now() + self.retry.pause(failures, self._random()))
-            while await bell.wait(until):  # rung by close(), or late, by the resolver of an attempt
-                self._check_open(closings)
-            self._check_open(closings)
+                error = self._connect_error(exc, attempts.error)
+            await self._back_off(attempts, error, deadline, closings)
+
+    async def _back_off(self, attempts: Attempts, error: OSError, deadline: float | None, closings: int) -> None:
+        """Wait until the next attempt is due, or raise the error of the last one if there may be no other."""
+        attempts.error = error
+        attempts.failures += 1
+        self._log.debug("connection attempt %d failed: %s", attempts.failures, error)
+        if not self.retry.allows(attempts.failures):
+            raise error
+        if deadline is not None and self._now() >= deadline:
+            raise error if isinstance(error, ConnectionTimeoutError) else self._connect_error(Expired(), error)
+        await self._sleep(self.retry.pause(attempts.failures, self._random()), deadline, closings)
 
     def _connect_error(self, exc: OSError | Expired, previous: OSError | None) -> OSError:
         """Return the error of an attempt; the one before is the cause of a timeout."""

@@ -30,6 +30,7 @@ from ._rules import UNSET, Take, Timeout, anything, checked_separator, seconds, 
 from ._turns import Expired, Scope, earliest, within
 from .common import (
     QUIET,
+    Attempts,
     ConnectionClosedError,
     ConnectionEOFError,
     ConnectionLostError,
@@ -135,7 +136,8 @@ class Core(Connector):
             self._log.warning("discarded %d bytes that nobody had asked for: %.80r", len(stale), stale)
         else:
             self._log.warning("%d bytes of an unfinished message are in the way: %.80r", len(stale), stale)
-            link.drop(ConnectionClosedError("an unfinished message was left over"))
+            text = "an unfinished message was left over (on_connection_made can read what comes first on a link)"
+            link.drop(ConnectionClosedError(text))
 
     def _unmet(self, link: Link, take: Take) -> Any:
         """Return what a call gets whose reply isn't complete, and that has no more to wait for.
@@ -332,6 +334,7 @@ class Core(Connector):
             eol: what ends a whole message that may be discarded; None: nothing may
         """
         self._enter_world()
+        attempts = Attempts()
         link: Link | None = None
         free = False
         while True:
@@ -347,7 +350,7 @@ class Core(Connector):
                     link = bound.link
                 else:
                     free = True
-                    link = await self._healthy_link(ticket, sends, deadline, closings)
+                    link = await self._healthy_link(ticket, attempts, sends, deadline, closings)
                 continue  # calls that on_connection_made began, and that are still under way, go first
             try:
                 link.serve(ticket, reads, sends)
@@ -359,6 +362,8 @@ class Core(Connector):
                 link.leave(ticket)
                 raise
             link.leave(ticket)
+            if link is attempts.link:  # made for this very call: a failed attempt (contract R5)
+                await self._back_off(attempts, link.error(), deadline, closings)
             link = None
 
     # Beside the calls that move data.
@@ -369,7 +374,7 @@ class Core(Connector):
             if self._scope() is not None:
                 raise self._already_open()
             self._enter_world()
-            await self._connect(ticket, deadline, self._closings, must_be_new)
+            await self._connect(ticket, Attempts(), deadline, self._closings, must_be_new)
         except BaseException as exc:
             error = self._failed(exc, "open", None, None, None)
             raise error from error.__cause__

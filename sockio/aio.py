@@ -312,7 +312,8 @@ class TCP(AsyncTCP):
         return link
 
     async def _call_back(self, callback: Callable[..., Any], bell: BaseBell, deadline: float | None) -> None:
-        result = callback()
+        with _its_own(callback):
+            result = callback()
         if not isawaitable(result):
             return
         task = asyncio.ensure_future(result)
@@ -323,7 +324,8 @@ class TCP(AsyncTCP):
                 if not await bell.wait(deadline):
                     raise Expired
             if task.done():
-                task.result()
+                with _its_own(callback):
+                    task.result()
         finally:
             task.cancel()
 
@@ -352,6 +354,15 @@ class TCP(AsyncTCP):
 
 
 _callbacks: set[asyncio.Future[None]] = set()
+
+
+@contextmanager
+def _its_own(callback: Callable[..., Any]) -> Generator[None]:
+    """Turn a cancellation that ended a callback into a failure of its own: nobody has cancelled its caller."""
+    try:
+        yield
+    except asyncio.CancelledError as exc:
+        raise RuntimeError(f"{callback!r} was cancelled") from exc
 
 
 @contextmanager

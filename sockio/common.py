@@ -171,6 +171,20 @@ class Retry(object):
         return full * (1 - self.jitter * chance)
 
 
+class Attempts(object):
+    """What a call has attempted to get a link: what the ``Retry`` counts.
+
+    Attributes:
+        failures: attempts that failed, in a row
+        error: of the last one that did
+        link: of the last one that didn't
+    """
+
+    failures = 0
+    error = None  # type: _t.Any
+    link = None  # type: _t.Any
+
+
 def payload(data):
     # type: (_t.Union[bytes, bytearray, memoryview]) -> bytes
     """Return what to send as ``bytes``.
@@ -243,12 +257,15 @@ def seconds(timeout, name="timeout"):
 
     Raises:
         TypeError: it isn't a number
-        ValueError: it isn't a number either, but NaN
+        ValueError: it isn't a number either, but NaN, or one too large for a ``float``
     """
     if isinstance(timeout, (bool, str, bytes)) or not hasattr(timeout, "__float__"):
         raise TypeError("{} must be seconds or None, not {!r}".format(name, timeout))
-    if math.isnan(timeout):
-        raise ValueError("{} must be seconds or None, not NaN".format(name))
+    try:
+        if math.isnan(timeout):
+            raise ValueError("{} must be seconds or None, not NaN".format(name))
+    except OverflowError:
+        raise ValueError("{} must be seconds or None (no limit), not {!r:.60}".format(name, timeout))
     return timeout
 
 

@@ -344,7 +344,10 @@ class TCP(AsyncTCP):
         return link
 
     async def _call_back(self, callback: Callable[..., Any], bell: BaseBell, deadline: float | None) -> None:
-        result = callback()
+        try:
+            result = callback()
+        except CancelledError as exc:
+            raise _uncaught(callback) from exc
         if not isawaitable(result):
             return
         ends: list[BaseException | None] = []
@@ -368,8 +371,8 @@ class TCP(AsyncTCP):
             if not ends:
                 await attendant.give_notice(task)
         for end in ends:
-            if isinstance(end, CancelledError) and not isinstance(end, TaskCancelled):
-                raise TaskError(f"{callback!r} did not catch its timeout") from end
+            if isinstance(end, CancelledError) and not task.cancelled:
+                raise _uncaught(callback) from end
             if end is not None:
                 raise end
 
@@ -379,6 +382,11 @@ class TCP(AsyncTCP):
 
     async def _checkpoint(self) -> None:
         await sleep(0)
+
+
+def _uncaught(callback: Callable[..., Any]) -> TaskError:
+    """Return what a callback has failed with that a cancellation ended, though nobody cancelled its task."""
+    return TaskError(f"{callback!r} did not catch a cancellation")
 
 
 def socket_for_url(url: str, *args: Any, **kwargs: Any) -> TCP:

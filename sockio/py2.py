@@ -34,6 +34,7 @@ from .common import (
     QUIET,
     SMALL,
     WIRE,
+    Attempts,
     ConnectionClosedError,
     ConnectionEOFError,
     ConnectionLostError,
@@ -99,7 +100,7 @@ _OWN = object()
 #: Seconds after which a thread that waits for its turn looks again, should nobody have told it.
 _NAP = 0.5
 _AGAIN = (errno.EAGAIN, errno.EWOULDBLOCK)
-_INFINITE = float("inf")
+_LARGEST = sys.float_info.max
 _NUMBERS = (float, int)
 _getpid = os.getpid
 _forking = threading.Lock()
@@ -552,10 +553,10 @@ class TCP(object):
             timeout = self.timeout
         if timeout is None:
             return None
-        if timeout.__class__ in _NUMBERS and 0 < timeout < _INFINITE:
+        if timeout.__class__ in _NUMBERS and 0 < timeout < _LARGEST:
             return _now() + timeout
         number = float(seconds(timeout))
-        return 0.0 if number <= 0 else None if number == _INFINITE else _now() + number
+        return 0.0 if number <= 0 else None if number > _LARGEST else _now() + number
 
     def _eol(self, eol):
         # type: (_t.Optional[bytes]) -> bytes
@@ -607,7 +608,8 @@ class TCP(object):
             self._log.warning("discarded %d bytes that nobody had asked for: %.80r", len(stale), stale)
         else:
             self._log.warning("%d bytes of an unfinished message are in the way: %.80r", len(stale), stale)
-            self._drop(link, ConnectionClosedError("an unfinished message was left over"))
+            text = "an unfinished message was left over (on_connection_made can read what comes first on a link)"
+            self._drop(link, ConnectionClosedError(text))
 
     def _unmet(self, link, take):
         # type: (_Link, _Take) -> _t.Optional[bytes]
@@ -849,6 +851,7 @@ class TCP(object):
     def _fit_link(self, ticket, scope, sends, eol, deadline, closings, bound):
         # type: (_Ticket, _t.Optional[_Greeting], bool, _t.Any, _t.Optional[float], int, _t.Optional[_Stream]) -> _Link
         """Return a link that is fit for the call, connecting if there is none."""
+        attempts = Attempts()
         while True:
             if closings != self._closings:
                 raise self._closed_meanwhile()
@@ -859,7 +862,7 @@ class TCP(object):
                 link = bound.link
             else:
                 free = True
-                link = self._link or self._reconnect(ticket, deadline, closings, not sends)
+                link = self._link or self._reconnect(ticket, attempts, deadline, closings, not sends)
             link.user = ticket
             fits = False
             try:
@@ -871,6 +874,8 @@ class TCP(object):
                 if bound is not None:
                     bound.link = link
                 return link
+            if link is attempts.link:  # made for this very call: a failed attempt (contract R5)
+                self._back_off(attempts, link.error(), deadline, closings)
 
     def _open(self, timeout, must_be_new):
         # type: (_Timeout, bool) -> Count
@@ -893,7 +898,7 @@ class TCP(object):
                 return
             if link is not None:
                 self._retire(link)
-            self._connect(ticket, deadline, closings)
+            self._connect(ticket, Attempts(), deadline, closings)
         except BaseException as exc:
             error = self._failed(exc, "open")
             if error is exc:
@@ -991,37 +996,42 @@ class TCP(object):
 
     # Links.
 
-    def _reconnect(self, ticket, deadline, closings, may_end):
-        # type: (_Ticket, _t.Optional[float], int, bool) -> _Link
+    def _reconnect(self, ticket, attempts, deadline, closings, may_end):
+        # type: (_Ticket, Attempts, _t.Optional[float], int, bool) -> _Link
         if not self.auto_reconnect:
             raise ConnectionClosedError("the object is not open: call open()")
-        return self._connect(ticket, deadline, closings, may_end)
+        return self._connect(ticket, attempts, deadline, closings, may_end)
 
-    def _connect(self, ticket, deadline, closings, may_end=False):
-        # type: (_Ticket, _t.Optional[float], int, bool) -> _Link
+    def _connect(self, ticket, attempts, deadline, closings, may_end=False):
+        # type: (_Ticket, Attempts, _t.Optional[float], int, bool) -> _Link
         """Attempt to connect as often as the retry policy and the deadline allow (contract R5, T2).
 
         Args:
             may_end: a new link that ended at once will do as well, if it brought something to read
         """
-        failures = 0
-        error = None  # type: _t.Any
         while True:
             limit = self.connection_timeout
             attempt_deadline = _earliest(deadline, None if limit is None else _now() + limit)
             try:
-                return self._attempt(ticket, attempt_deadline, closings, may_end)
+                link = attempts.link = self._attempt(ticket, attempt_deadline, closings, may_end)
+                return link
             except (socket.error, _Expired) as exc:
                 if closings != self._closings:
                     raise self._closed_meanwhile()
-                error = self._connect_error(exc, error)
-            failures += 1
-            self._log.debug("connection attempt %d failed: %s", failures, error)
-            if not self.retry.allows(failures):
-                raise error
-            if _passed(deadline):
-                raise error if isinstance(error, ConnectionTimeoutError) else self._connect_error(_Expired(), error)
-            self._sleep(self.retry.pause(failures, self._random()), deadline, closings)
+                error = self._connect_error(exc, attempts.error)
+            self._back_off(attempts, error, deadline, closings)
+
+    def _back_off(self, attempts, error, deadline, closings):
+        # type: (Attempts, OSError, _t.Optional[float], int) -> None
+        """Wait until the next attempt is due, or raise the error of the last one if there may be no other."""
+        attempts.error = error
+        attempts.failures += 1
+        self._log.debug("connection attempt %d failed: %s", attempts.failures, error)
+        if not self.retry.allows(attempts.failures):
+            raise error
+        if _passed(deadline):
+            raise error if isinstance(error, ConnectionTimeoutError) else self._connect_error(_Expired(), error)
+        self._sleep(self.retry.pause(attempts.failures, self._random()), deadline, closings)
 
     def _connect_error(self, exc, previous):
         # type: (_t.Any, _t.Any) -> OSError

@@ -225,13 +225,23 @@ def test_an_event_callback_is_outside_of_the_transaction_in_which_the_link_was_l
     assert again == [b"again,1\n"]
 
 
-@clause("E2", "E4")
-def test_a_timeout_of_curio_that_on_connection_made_does_not_catch_is_logged(
-    instrument: Instrument, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def greet() -> None:
-        await curio.timeout_after(0.01, curio.sleep, BOUND)
+async def run_out_of_time() -> None:
+    await curio.timeout_after(0.01, curio.sleep, BOUND)
 
+
+async def end_cancelled() -> None:
+    raise_cancelled()
+
+
+def raise_cancelled() -> None:
+    raise curio.TaskCancelled
+
+
+@clause("E2", "E4")
+@pytest.mark.parametrize("greet", [run_out_of_time, end_cancelled, raise_cancelled])
+def test_a_cancellation_that_on_connection_made_does_not_catch_is_logged(
+    instrument: Instrument, caplog: pytest.LogCaptureFixture, greet: Callable[[], Any]
+) -> None:
     async def main() -> None:
         async with tcp(instrument, on_connection_made=greet) as sock:
             assert await sock.write_readline(b"ECHO? a\n") == b"a,1\n"

@@ -33,6 +33,17 @@ def test_the_demo_shows_both_flavours_carrying_on_and_installs_nothing(tmp_path:
     assert done.stdout.count("300,000 lines") == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="./run is a shell script")
+@pytest.mark.parametrize("python", ["absolute", "relative"])
+def test_the_demo_ends_quietly_when_nobody_reads_on(python: str, tmp_path: Path) -> None:
+    interpreter = os.path.relpath(sys.executable, tmp_path) if python == "relative" else sys.executable
+    command = ["sh", "-c", '"$0" demo | head -1', str(ROOT / "run")]
+    environment = {**os.environ, "PYTHON": interpreter}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("sockio ")
+
+
 def test_the_monitor_outlives_the_loss_of_its_link(instrument: Instrument) -> None:
     instrument.drop_on_accept()
     done = run("monitor.py", instrument.url, "READ?", "--count", "2")

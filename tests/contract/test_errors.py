@@ -339,6 +339,7 @@ BAD_ARGUMENTS: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception],
     ("write_readlines", (b"*IDN?\n", -1), {}, ValueError, "-1"),
     ("writelines_readlines", ([b"*IDN?\n"], -1), {}, ValueError, "-1"),
     *((name, args, {"timeout": math.nan}, ValueError, "timeout.*NaN") for name, args in CALLS.items()),
+    *((name, args, {"timeout": 10**400}, ValueError, "timeout.*None.*10000") for name, args in CALLS.items()),
     *((name, args, {"timeout": "1"}, TypeError, "timeout.*'1'") for name, args in CALLS.items()),
     *((name, args, {"timeout": [1]}, TypeError, "timeout") for name, args in CALLS.items()),
 ]
@@ -430,7 +431,9 @@ def test_wrong_arguments_of_a_stream_raise_at_once(
         ({"tos": -1}, ValueError, "tos.*-1"),
         ({"tos": 256}, ValueError, "tos.*256"),
         ({"timeout": math.nan}, ValueError, "timeout.*NaN"),
+        ({"timeout": 10**400}, ValueError, "timeout.*None.*10000"),
         ({"timeout": "1"}, TypeError, "timeout.*'1'"),
+        ({"timeout": True}, TypeError, "timeout.*True"),
         ({"connection_timeout": math.nan}, ValueError, "connection_timeout.*NaN"),
         ({"connection_timeout": "1"}, TypeError, "connection_timeout.*'1'"),
         ({"keep_alive": "on"}, TypeError, "keep_alive.*'on'"),
@@ -465,6 +468,7 @@ def test_a_wrong_value_assigned_later_raises_at_the_call_and_can_be_put_right(
     for name, bad, good, kind in (
         ("timeout", "1", 5, TypeError),
         ("timeout", math.nan, None, ValueError),
+        ("timeout", 10**400, None, ValueError),
         ("eol", "\n", b"\n", TypeError),
         ("eol", b"", b"\n", ValueError),
     ):

@@ -20,6 +20,7 @@ from tests.calls import callers
 from tests.clauses import clause, flavours
 from tests.flavours import BOUND, FLAVOURS, Flavour, Script, Sock, eventually
 from tests.flavours.futures import blocking
+from tests.logs import logged
 
 AIO = [flavour for flavour in FLAVOURS if flavour.name == "aio"]
 
@@ -293,6 +294,54 @@ def test_a_link_that_the_callback_lost_by_a_timeout_of_its_own_is_not_used(
     with pytest.raises(ConnectionError):
         sock.write_readline(b"READ?\n")
     assert instrument.ledger.count(b"READ?") == 0
+
+
+async def cancel_a_task_of_its_own() -> None:
+    task = asyncio.ensure_future(asyncio.sleep(3600))
+    task.cancel()
+    await task
+
+
+def raise_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+@clause("E2")
+@flavours("aio")
+@pytest.mark.parametrize("greet", [raise_cancelled, cancel_a_task_of_its_own])
+def test_a_cancellation_of_the_callbacks_own_is_logged_and_the_link_is_used(
+    instrument: Instrument, caplog: pytest.LogCaptureFixture, greet: Callable[[], Any]
+) -> None:
+    async def main() -> None:
+        async with sockio.aio.TCP(instrument.host, instrument.port, on_connection_made=greet) as sock:
+            assert await sock.write_readline(b"ECHO? a\n") == b"a,1\n"
+
+    asyncio.run(main())
+    (record,) = [record for record in logged(caplog) if record.levelno == logging.ERROR]
+    assert record.exc_info is not None
+    assert record.exc_info[1] is not None
+    assert isinstance(record.exc_info[1].__cause__, asyncio.CancelledError)
+    assert greet.__name__ in caplog.text
+
+
+@clause("E2", "A2")
+@flavours("aio")
+def test_a_cancellation_of_the_caller_is_raised_even_if_the_callback_ends_at_that_moment(
+    instrument: Instrument, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async def greet() -> None:
+            asking.cancel()
+            raise asyncio.CancelledError
+
+        sock = sockio.aio.TCP(instrument.host, instrument.port, on_connection_made=greet)
+        asking = asyncio.ensure_future(sock.write_readline(b"ECHO? a\n"))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(main())
+    assert instrument.ledger.commands == []
+    assert not [record for record in logged(caplog) if record.levelno == logging.ERROR]
 
 
 # E3

@@ -71,6 +71,14 @@ def refused(names: Names, instrument: Instrument) -> str:
     return "dmm.test"
 
 
+def send_prompt(sock: Sock, instrument: Instrument) -> None:
+    """Have the instrument begin a new link with an unfinished message, which arrives before a request goes out."""
+    earlier = sock.raw.connection_counter
+    instrument.ledger.wait(lambda ledger: len(ledger.links) > earlier)
+    instrument.send(b"dmm> ")
+    eventually(lambda: sock.raw.in_waiting())
+
+
 def make_broken(sock: Sock, code: int) -> None:
     """Let the next bytes that are sent meet an error of the operating system."""
 
@@ -519,6 +527,55 @@ def test_so_many_attempts_are_made_to_connect_and_no_more(
         assert len(names.lookups) == calls * attempts
     instrument.accept()
     assert sock.write_readline(ECHO) == b"a,1\n"
+
+
+@clause("R5", "Q4")
+@pytest.mark.parametrize(("retry", "attempts"), [({}, 1), ({"retry": Retry(4, delay=0.001)}, 4)], ids=["default", "4"])
+def test_a_new_link_with_an_unfinished_message_is_a_failed_attempt(
+    flavour: Flavour, instrument: Instrument, retry: dict[str, Retry], attempts: int
+) -> None:
+    prompt = flavour.callback(lambda: send_prompt(sock, instrument))
+    sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=prompt, timeout=GENEROUS, **retry)
+    with pytest.raises(ConnectionLostError, match=r"unfinished message.*on_connection_made") as caught:
+        sock.write_readline(ECHO)
+    assert not caught.value.request_sent
+    assert instrument.ledger.links == list(range(1, attempts + 1))
+    assert instrument.ledger.commands == []
+
+
+@clause("R5", "Q4")
+def test_after_a_new_link_with_an_unfinished_message_there_is_a_pause(flavour: Flavour, instrument: Instrument) -> None:
+    prompt = flavour.callback(lambda: send_prompt(sock, instrument))
+    retry = Retry(None, delay=1000, max_delay=1000)
+    sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=prompt, retry=retry)
+    with pytest.raises(ConnectionTimeoutError) as caught:
+        sock.write_readline(ECHO, timeout=1)
+    assert isinstance(caught.value.__cause__, ConnectionLostError)
+    assert not caught.value.request_sent
+    assert instrument.ledger.links == [1]
+
+
+@clause("R5", "Q4")
+def test_attempts_count_together_whether_they_fail_before_or_after_there_is_a_link(
+    flavour: Flavour, instrument: Instrument, names: Names
+) -> None:
+    def prompt_once() -> None:
+        send_prompt(sock, instrument)
+        instrument.refuse()
+
+    sock = flavour.tcp(
+        refused(names, instrument),
+        instrument.port,
+        on_connection_made=flavour.callback(prompt_once),
+        retry=Retry(4, delay=0.2, factor=1),
+        timeout=GENEROUS,
+    )
+    asking = sock.start("write_readline", ECHO)
+    eventually(lambda: names.lookups)
+    instrument.accept()
+    assert isinstance(asking.error(), ConnectionRefusedError)
+    assert len(names.lookups) == 4
+    assert instrument.ledger.links == [1]
 
 
 @clause("R5")

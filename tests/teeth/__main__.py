@@ -7,6 +7,7 @@ and left out.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -124,4 +125,10 @@ def main(clauses: set[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(set(sys.argv[1:])))
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.teeth",
+        description="Break the checkout on purpose, in copies, and see whether the tests of the clause notice.",
+        epilog="The exit status is 1 if a breakage went unnoticed.",
+    )
+    parser.add_argument("clauses", nargs="*", metavar="CLAUSE", help="whose breakages to try (default: all)")
+    sys.exit(main(set(parser.parse_args().clauses)))
