@@ -15,7 +15,7 @@ from ._calls import Calls, Done, Replies, Reply, each_call
 from ._link import CHUNK
 from ._rules import UNSET, Timeout, payload
 from ._streams import Blocks, End, Lines, Stream
-from ._turns import held
+from ._turns import Ticket, held
 
 A = TypeVar("A", bound="AsyncTCP")
 
@@ -67,7 +67,7 @@ class Awaited(Calls[Reply, Replies, Done]):
         try:
             ticket = spare.pop()
         except IndexError:
-            ticket = self._ticket_class()
+            ticket = Ticket()
         link = None
         try:
             with ticket.lock:
@@ -102,7 +102,7 @@ class Awaited(Calls[Reply, Replies, Done]):
                 spare.append(ticket)  # nobody knows it any more
 
     async def _ticketed_open(self, timeout: Timeout, must_be_new: bool) -> None:
-        with held(self._ticket_class()) as ticket:
+        with held() as ticket:
             await self._open(ticket, timeout, must_be_new)
 
 
@@ -165,14 +165,14 @@ class AsyncTCP(Awaited[Coroutine[Any, Any, bytes], Coroutine[Any, Any, list[byte
             OSError: no connection
         """
         around = self._scope() or self
-        with held(self._ticket_class()) as ticket:
+        with held() as ticket:
             link = await self._begin(around, ticket, timeout)
             with self._exclusively(around, ticket, link):
                 yield self
 
     def reset_input_buffer(self) -> None:
         """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
-        self._reset(self._ticket_class())
+        self._reset(Ticket())
 
     def __aiter__(self) -> LineStream:
         return LineStream(self)
@@ -202,7 +202,7 @@ class _Steps(Stream[AsyncTCP]):
     async def _next(self) -> bytes:
         waits, taken = self.tcp.waits, self._taken
         try:
-            with held(self.tcp._ticket_class()) as ticket:
+            with held() as ticket:
                 message = await self._step(ticket)
         except End:
             raise StopAsyncIteration from None

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypedDict
 
 from ._dial import lookup
 from ._link import Link
-from ._turns import Bell, CurrentScope, Queues, Scope, Ticket, current_scope
+from ._turns import Bell, CurrentScope, Queues, Scope, current_scope
 from .common import (
     DEFAULT_LIMIT,
     DFT_KEEP_ALIVE,
@@ -58,7 +58,8 @@ class Base(ABC):
     """A TCP object: what it is set to, who uses it, and when it ends."""
 
     _bell_class: ClassVar[type[Bell]]
-    _ticket_class: ClassVar[type[Ticket]]
+    #: What a call waits on for its turn, if not on a bell.
+    _hint_class: ClassVar[type[Bell] | None] = None
 
     def __init__(
         self,
@@ -252,7 +253,7 @@ class Base(ABC):
                 except ValueError:
                     pass  # another thread was faster
             else:
-                await ahead.wait(deadline, partial(self._check_open, closings))
+                await ahead.wait(self._hint_class or self._bell_class, deadline, partial(self._check_open, closings))
                 self._check_open(closings)
 
     def _check_open(self, closings: int) -> None:

@@ -62,7 +62,7 @@ class Link(ABC):
         self.core: weakref.ref[Base] = weakref.ref(core)
         self.sock = sock
         self.buffer: Buffer = Buffer(core.buffer_size)
-        self.world: object = None
+        self.world: object = None if core._world is None else core._world()
         self._ask = SMALL
         self.arrived: Callable[[bytes], None] = self.buffer.feed
         self.send: Callable[[bytes | memoryview], int] = sock.send

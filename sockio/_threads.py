@@ -19,7 +19,6 @@ from typing import Any, Generic, TypeVar
 
 from ._link import Link
 from ._turns import Bell as BaseBell
-from ._turns import Ticket as BaseTicket
 from .common import log
 
 #: Seconds after which a thread that waits for its turn looks again, should nobody have told it.
@@ -35,7 +34,10 @@ def left_of(deadline: float | None) -> float | None:
 
 
 class Hint(BaseBell):
-    """What a thread sleeps on that waits for its turn."""
+    """What a thread sleeps on that waits for its turn.
+
+    It looks now and then: Ctrl-C may strike the caller ahead before that one has rung.
+    """
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[None] = SimpleQueue()
@@ -52,12 +54,6 @@ class Hint(BaseBell):
         except Empty:
             return left is None or left > NAP
         return True
-
-
-class Ticket(BaseTicket):
-    """A thread's place in the queues. Should Ctrl-C strike before the others are rung, they find out by themselves."""
-
-    bell_class = Hint
 
 
 class Bell(BaseBell):

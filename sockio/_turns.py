@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ._base import Base
@@ -37,7 +37,6 @@ class Ticket:
     released, and that is what makes the ticket over. The rest, ``finish``, wakes those who wait for it.
     """
 
-    bell_class: ClassVar[type[Bell]]
     bells: list[Bell] | None = None
 
     def __init__(self) -> None:
@@ -58,17 +57,18 @@ class Ticket:
         for bell in tuple(self.bells or ()):
             bell.ring()
 
-    async def wait(self, deadline: float | None, check: Callable[[], None]) -> None:
+    async def wait(self, bell_class: type[Bell], deadline: float | None, check: Callable[[], None]) -> None:
         """Wait until the ticket is over, or for a ``wake``, or not so long.
 
         Args:
+            bell_class: what to wait on
             deadline: when to give up
             check: raises if what somebody rings for has happened already, before there was a bell
 
         Raises:
             Expired: the deadline passed first
         """
-        bell = self.bell_class()
+        bell = bell_class()
         bells: list[Bell] = self.__dict__.setdefault("bells", [])
         bells.append(bell)
         try:
@@ -79,12 +79,10 @@ class Ticket:
             bells.remove(bell)
 
 
-T = TypeVar("T", bound=Ticket)
-
-
 @contextmanager
-def held(ticket: T) -> Generator[T]:
+def held() -> Generator[Ticket]:
     """Be the call, or the block, that the ticket is for."""
+    ticket = Ticket()
     try:
         with ticket.lock:
             yield ticket

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from inspect import isawaitable
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from ._async import AsyncTCP, BlockStream, LineStream
@@ -26,7 +26,6 @@ from ._link import CHUNK
 from ._link import Link as BaseLink
 from ._turns import Bell as BaseBell
 from ._turns import Expired
-from ._turns import Ticket as BaseTicket
 from .common import DFT_KEEP_ALIVE, ConnectionEOFError, ConnectionTimeoutError, address_of_url, log
 
 __all__ = [
@@ -74,7 +73,6 @@ class Link(BaseLink, asyncio.BufferedProtocol):
     def __init__(self, core: Core, sock: socket.socket) -> None:
         super().__init__(core, sock)
         self._loop = asyncio.get_running_loop()
-        self.world: object = self._loop
         self._transport: asyncio.Transport | None = None
         self._chunk = _chunk_of(self._loop) if _watches_sockets(self._loop) else memoryview(bytearray(CHUNK))
         self._reader: asyncio.Future[None] | None = None
@@ -279,15 +277,10 @@ class Bell(BaseBell):
             self._future.set_result(False)
 
 
-class Ticket(BaseTicket):
-    bell_class: ClassVar[type[BaseBell]] = Bell
-
-
 class TCP(AsyncTCP):
     """A TCP object for asyncio: ``reply = await tcp.write_readline(b"*IDN?\\n")``."""
 
     _bell_class = Bell
-    _ticket_class = Ticket
     _world = staticmethod(asyncio.get_running_loop)
     _runner = "asyncio.run(...)"
 

@@ -22,7 +22,7 @@ from contextvars import Context
 from inspect import isawaitable
 from selectors import EVENT_READ, EVENT_WRITE
 from types import coroutine
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 from weakref import WeakSet
 
 try:
@@ -44,7 +44,6 @@ from ._link import SocketLink
 from ._threads import LONGEST, watcher
 from ._turns import Bell as BaseBell
 from ._turns import Expired, Scope
-from ._turns import Ticket as BaseTicket
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url, log
 
 __all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
@@ -268,12 +267,9 @@ def _world() -> Kernel:
 class Link(SocketLink):
     """A link whose bytes are received by the task that waits for them."""
 
-    sent: bool
-
     def __init__(self, core: Core, sock: socket.socket) -> None:
         super().__init__(core, sock)
         self._attendant = _Attendant.here()
-        self.world: object = self._attendant.kernel
         self._until_readable = ("trap_io", sock, EVENT_READ, "READ_WAIT")
         self._until_writable = ("trap_io", sock, EVENT_WRITE, "WRITE_WAIT")
 
@@ -324,15 +320,10 @@ class Bell(BaseBell):
         return [] if waiter is None else [waiter]
 
 
-class Ticket(BaseTicket):
-    bell_class: ClassVar[type[BaseBell]] = Bell
-
-
 class TCP(AsyncTCP):
     """A TCP object for curio: ``reply = await tcp.write_readline(b"*IDN?\\n")``."""
 
     _bell_class = Bell
-    _ticket_class = Ticket
     _current_scope = _CurrentScope()
     _world = staticmethod(_world)
     _runner = "curio.run(...)"

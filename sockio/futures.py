@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from functools import wraps
 from socket import socket
 from types import coroutine
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from . import sio
 from ._async import Awaited, awaited
@@ -26,7 +26,6 @@ from ._rules import UNSET, Timeout
 from ._threads import NAP, on_a_thread
 from ._turns import Bell as BaseBell
 from ._turns import Expired, earliest
-from ._turns import Ticket as BaseTicket
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 from .sio import BlockStream, LineStream
 
@@ -92,10 +91,6 @@ class Hint(Bell):
         return await super().wait(earliest(deadline, nap)) or deadline is None or nap < deadline
 
 
-class Ticket(BaseTicket):
-    bell_class: ClassVar[type[BaseBell]] = Hint
-
-
 def _started(tcp: Any, coroutine: Coroutine[Any, Any, T]) -> Call[T]:
     call = Call(coroutine, tcp._callbacks)
     call.start()
@@ -121,7 +116,7 @@ class TCP(Awaited[Future[bytes], Future[list[bytes]], Future[None]], sio.TCP):  
     """
 
     _bell_class = Bell
-    _ticket_class = Ticket
+    _hint_class = Hint
     _link_class = Link
 
     def open(self, *, timeout: Timeout = UNSET) -> Future[None]:  # type: ignore[override]  # later

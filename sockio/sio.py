@@ -26,10 +26,9 @@ from ._link import Link as BaseLink
 from ._link import SocketLink
 from ._rules import UNSET, Take, Timeout
 from ._streams import Blocks, End, Lines, Stream
-from ._threads import LONGEST, Bell, Callbacks, Ticket, left_of, on_a_thread, on_loop, watcher
+from ._threads import LONGEST, Bell, Callbacks, Hint, left_of, on_a_thread, on_loop, watcher
 from ._turns import Bell as BaseBell
-from ._turns import Expired, held
-from ._turns import Ticket as BaseTicket
+from ._turns import Expired, Ticket, held
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 
 if TYPE_CHECKING:
@@ -74,8 +73,6 @@ _DONE: Any = _Done()
 
 class Link(SocketLink):
     """A link whose bytes are received by the thread that waits for them."""
-
-    sent: bool
 
     def more(self, deadline: float | None) -> Any:
         if deadline is None:
@@ -130,7 +127,7 @@ class TCP(Threaded[bytes, list[bytes], None]):
     """
 
     _bell_class: ClassVar[type[BaseBell]] = Bell
-    _ticket_class: ClassVar[type[BaseTicket]] = Ticket
+    _hint_class: ClassVar[type[BaseBell] | None] = Hint
     _link_class: ClassVar[type[Link]] = Link
 
     @overload
@@ -167,7 +164,7 @@ class TCP(Threaded[bytes, list[bytes], None]):
             ConnectionError: the object is open already
             OSError: the connection failed
         """
-        with held(self._ticket_class()) as ticket:
+        with held() as ticket:
             drive(self._open(ticket, timeout))
 
     def close(self) -> None:
@@ -176,7 +173,7 @@ class TCP(Threaded[bytes, list[bytes], None]):
 
     def __enter__(self: S) -> S:
         if not self.connected():
-            with held(self._ticket_class()) as ticket:
+            with held() as ticket:
                 self._run(self._open(ticket, UNSET, must_be_new=False))
         return self
 
@@ -200,14 +197,14 @@ class TCP(Threaded[bytes, list[bytes], None]):
         """
         around = self._scope() or self
         with (
-            held(self._ticket_class()) as ticket,
+            held() as ticket,
             self._exclusively(around, ticket, self._run(self._begin(around, ticket, timeout))),
         ):
             yield self
 
     def reset_input_buffer(self) -> None:
         """Forget all bytes that have arrived and were not read; while somebody is reading, they are theirs."""
-        with held(self._ticket_class()) as ticket:
+        with held() as ticket:
             self._reset(ticket)
 
     def __iter__(self) -> LineStream:
@@ -224,7 +221,7 @@ class TCP(Threaded[bytes, list[bytes], None]):
         /,
     ) -> Any:
         deadline = self._deadline(timeout)
-        with held(self._ticket_class()) as ticket:
+        with held() as ticket:
             return drive(self._perform(ticket, name, request, take, wanted, deadline, idempotent))
 
     def _request(
@@ -311,7 +308,7 @@ class _Steps(Stream[TCP]):
             return self._next()
 
     def _next(self) -> bytes:
-        with held(self.tcp._ticket_class()) as ticket:
+        with held() as ticket:
             try:
                 return self.tcp._run(self._step(ticket))
             except End:

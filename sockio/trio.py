@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from inspect import isawaitable
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 try:
     import trio
@@ -34,7 +34,6 @@ from ._link import Link as BaseLink
 from ._threads import watcher
 from ._turns import Bell as BaseBell
 from ._turns import Expired
-from ._turns import Ticket as BaseTicket
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url, log
 
 __all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
@@ -93,7 +92,6 @@ class Link(DirectLink):
     def __init__(self, core: Core, sock: socket.socket) -> None:
         super().__init__(core, sock)
         self._run = current_trio_token()
-        self.world: object = self._run
         self.read_deadline: float = math.inf
         self.write_deadline: float = math.inf
         self._keeper = _keeper()
@@ -207,15 +205,10 @@ class Bell(BaseBell):
             self.ring()
 
 
-class Ticket(BaseTicket):
-    bell_class: ClassVar[type[BaseBell]] = Bell
-
-
 class TCP(_async.AsyncTCP):
     """A TCP object for trio: ``reply = await tcp.write_readline(b"*IDN?\\n")``."""
 
     _bell_class = Bell
-    _ticket_class = Ticket
     _world = staticmethod(current_trio_token)
     _runner = "trio.run(...)"
     _now = staticmethod(trio.current_time)

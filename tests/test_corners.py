@@ -39,6 +39,15 @@ def test_python_finds_the_attributes_of_a_call_without_a_search(flavour: Flavour
         assert len(vars(each)) <= 30, "CPython keeps more of them in a dictionary"
 
 
+def test_a_query_that_waits_for_nothing_but_its_reply_goes_the_straight_way(
+    flavour: Flavour, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.write_readline(b"ECHO? a\n")
+    monkeypatch.setattr(sock.raw, "_perform", None)
+    assert sock.write_readline(b"ECHO? b\n") == b"b,2\n"
+
+
 class Over:
     """A ticket whose call is over."""
 
