@@ -47,7 +47,7 @@ def test_where_the_kernel_does_not_tell_nothing_is_known(
     link: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, _ = link
-    monkeypatch.setattr(kernel, "SOCK_DIAG", -1)
+    monkeypatch.setattr(kernel, "SOCK_DIAG", 99)
     assert kernel.unacknowledged(server) is None
     assert kernel.unread_by_peer(server) is None
 

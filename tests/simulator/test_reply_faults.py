@@ -131,7 +131,7 @@ def test_split_goes_on_when_the_peer_does_not_read(
 def test_split_takes_a_moment_where_the_kernel_does_not_tell(
     client: Client, dmm: Instrument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "SOCK_DIAG", -1)
+    monkeypatch.setattr(kernel, "SOCK_DIAG", 99)
     dmm.inject(Split(3))
     assert client.ask(b"*IDN?") == REPLY
 
