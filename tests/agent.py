@@ -1,7 +1,10 @@
 """Objects of another interpreter: what tests use to drive ``sockio.py2`` under a real Python 2.7.
 
-The two processes hold the ends of a pipe. Either can ask the other for something: a line of JSON, with the number of
-the thread that asks. A thread that waits for an answer serves what the other end's same thread asks meanwhile: so a
+A process forks for each test: what a test did to the one that serves it is gone with it, and none waits for an
+interpreter to start.
+
+The test and its agent hold the ends of a pipe. Either can ask the other for something: a line of JSON, with the number
+of the thread that asks. A thread that waits for an answer serves what the other end's same thread asks meanwhile: so a
 callback runs, nested, on the thread whose call it interrupts, and its calls go back to the very thread they would be
 made on. Plain values are copied; any other object is lent, and the other end uses it through a ``Proxy``. An exception
 is rebuilt there; when it comes back, it is the original again.
@@ -18,6 +21,7 @@ import logging
 import os
 import pickle
 import re
+import signal
 import socket
 import sys
 import threading
@@ -432,18 +436,39 @@ class LogSender(logging.Handler):
         self._end.send_log(record)
 
 
-def main():
-    # type: () -> None
-    reading, writing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    end = End("a", reading, writing)
+def files(connection):
+    # type: (_t.Any) -> _t.Any
+    """Return what to read from, and to write to: untouched by what tests do to the methods of sockets."""
+    return os.fdopen(os.dup(connection.fileno()), "rb"), os.fdopen(os.dup(connection.fileno()), "wb")
+
+
+def serve(address):
+    # type: (_t.Any) -> None
+    """Be the other end of who listens there, until they hang up."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
+    end = End("a", *files(connection))
     logger = logging.getLogger("sockio")
     logger.setLevel(logging.DEBUG)
     logger.addHandler(LogSender(end))
     logger.propagate = False
     end.run()
-    os._exit(0)
+
+
+def main():
+    # type: () -> None
+    """Fork for each line that comes: an address to serve, and a file for the complaints of who serves it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    for line in iter(sys.stdin.readline, ""):
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            address, complaints = json.loads(line)
+            for output in (1, 2):
+                os.dup2(os.open(complaints, os.O_WRONLY | os.O_APPEND), output)
+            serve(address)
+            os._exit(0)
 
 
 if __name__ == "__main__":
+    __import__("sockio.py2")  # once for all that fork
     main()

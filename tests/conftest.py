@@ -38,6 +38,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Conformance(config), "sockio-conformance")
 
 
+def pytest_collection_finish() -> None:
+    """Spare the tests that collect the garbage the search through all of pytest's objects."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let plugins see all objects again."""
+    gc.unfreeze()
+
+
 @pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.variant)
 def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
     """Each flavour in turn."""

@@ -550,21 +550,22 @@ def test_nothing_is_logged_without_trouble_above_debug(
     assert not logged(caplog)
 
 
-class Trace(logging.Handler):
-    """Puts together what the wire trace tells."""
+class Trace(logging.Filter):
+    """Puts together what the wire trace tells, and keeps it from every handler, pytest's too: it is long."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes = {"<<": bytearray(), ">>": bytearray()}
         self.peers: set[str] = set()
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
         assert isinstance(record.args, tuple)
         *_, data = record.args
         assert isinstance(data, bytes)
         peer, direction, _ = record.getMessage().split(maxsplit=2)
         self.peers.add(peer)
         self.bytes[direction] += data
+        return False
 
 
 @pytest.fixture
@@ -572,16 +573,14 @@ def trace(flavour: Flavour) -> Iterator[Trace]:
     """The wire trace, switched on."""
     trace = Trace()
     logger = logging.getLogger("sockio.wire")
-    logger.addHandler(trace)
-    logger.propagate = False
+    logger.addFilter(trace)
     levels = {logger, flavour.imported("logging").getLogger("sockio.wire")}
     for each in levels:
         each.setLevel(WIRE)
     yield trace
     for each in levels:
         each.setLevel(logging.NOTSET)
-    logger.propagate = True
-    logger.removeHandler(trace)
+    logger.removeFilter(trace)
 
 
 @clause("X4")

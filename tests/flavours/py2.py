@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import gc
+import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -71,6 +75,41 @@ class RemoteModule:
         return getattr(sockio.py2, name)
 
 
+class Agents:
+    """A process of Python 2.7 that forks when an agent is wanted."""
+
+    def __init__(self, python: str) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(os.path.join(self._folder.name, "agents"))
+        self._listening.listen()
+        self._listening.settimeout(BOUND)
+        self._process = subprocess.Popen(
+            [python, "-B", str(ROOT / "tests" / "agent.py")],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+        )
+        atexit.register(self.close)
+
+    def fork(self, complaints: str) -> socket.socket:
+        """Return the connection to a new agent, which complains in that file."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([self._listening.getsockname(), complaints]).encode() + b"\n")
+        self._process.stdin.flush()
+        return self._listening.accept()[0]
+
+    def close(self) -> None:
+        """Fork no more."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(BOUND)
+        self._listening.close()
+        self._folder.cleanup()
+
+
+agents = functools.cache(Agents)
+
+
 class Py2On27(Py2):
     """``sockio.py2`` under a real Python 2.7: an agent process does the calls (see ``tests.agent``)."""
 
@@ -79,25 +118,20 @@ class Py2On27(Py2):
 
     def begin(self) -> None:
         assert PYTHON27 is not None
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
-        self._agent = subprocess.Popen(
-            [PYTHON27, "-B", str(ROOT / "tests" / "agent.py")],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-        )
-        self._end = agent.End("t", self._agent.stdout, self._agent.stdin)
-        threading.Thread(target=self._end.run, daemon=True, name="agent").start()
+        self._complaints = tempfile.NamedTemporaryFile()  # noqa: SIM115
+        self._connection = agents(PYTHON27).fork(self._complaints.name)
+        self._files = agent.files(self._connection)
+        self._end = agent.End("t", *self._files)
+        self._thread = threading.Thread(target=self._end.run, daemon=True, name="agent")
+        self._thread.start()
         self.module = RemoteModule(self.imported("sockio.py2"))  # type: ignore[assignment]
 
     def end(self) -> None:
-        assert self._agent.stdin is not None
-        assert self._agent.stdout is not None
-        self._agent.stdin.close()
-        self._agent.wait(BOUND)
-        self._agent.stdout.close()
-        self._complaints.seek(0)
+        self._connection.shutdown(socket.SHUT_WR)
+        self._thread.join(BOUND)
+        assert not self._thread.is_alive()
+        for each in (*self._files, self._connection):
+            each.close()
         complaints = self._complaints.read().decode()
         self._complaints.close()
         assert complaints == ""

@@ -6,13 +6,12 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from simulator import kernel
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/net/tcp")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs sock_diag")
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
@@ -44,19 +43,19 @@ def test_it_counts_what_has_not_arrived(link: tuple[socket.socket, socket.socket
     assert (kernel.unacknowledged(server) or 0) > 0
 
 
-def test_without_a_table_nothing_is_known(
-    link: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_where_the_kernel_does_not_tell_nothing_is_known(
+    link: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, _ = link
-    monkeypatch.setitem(kernel.TABLES, server.family, tmp_path / "none")
+    monkeypatch.setattr(kernel, "SOCK_DIAG", 99)
     assert kernel.unacknowledged(server) is None
     assert kernel.unread_by_peer(server) is None
 
 
-def test_a_socket_that_is_not_in_the_table_is_unknown(
-    link: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    server, _ = link
-    (tmp_path / "empty").write_text("  sl  local_address rem_address   st tx_queue rx_queue\n")
-    monkeypatch.setitem(kernel.TABLES, server.family, tmp_path / "empty")
-    assert kernel.unread_by_peer(server) is None
+@linux
+def test_a_socket_that_is_not_on_this_machine_is_unknown(link: tuple[socket.socket, socket.socket]) -> None:
+    server, client = link
+    host, _, *more = client.getsockname()
+    elsewhere = host, 1, *more
+    assert kernel._queues(server, elsewhere, server.getsockname()) is None
+    assert kernel._queues(server, server.getsockname(), elsewhere) is None
