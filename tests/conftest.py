@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import signal
 import socket
 from collections.abc import Iterator
@@ -40,12 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     """Spare the tests that collect the garbage the search through all of pytest's objects."""
+    importlib.import_module("hypothesis")  # which, as it is imported, asks the collector who refers to what is trio's
     gc.freeze()
-
-
-def pytest_sessionfinish() -> None:
-    """Let plugins see all objects again."""
-    gc.unfreeze()
 
 
 @pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.variant)
