@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import socket
 import struct
@@ -9,6 +10,7 @@ import threading
 import time
 from typing import Any
 
+from simulator.faults import Fault, Outlet, Reply
 from tests.flavours import BOUND, Sock, eventually
 
 
@@ -83,6 +85,22 @@ def unplug(sock: socket.socket) -> None:
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
     program = struct.pack("HP", 1, ctypes.addressof(drop_all))
     sock.setsockopt(socket.SOL_SOCKET, 26, program)  # SO_ATTACH_FILTER
+
+
+class Held(Fault):
+    """The reply, or what another fault makes of it, when the test says so."""
+
+    def __init__(self, fault: Fault | None = None) -> None:
+        self._fault = fault
+        self._going = threading.Event()
+
+    def go(self) -> None:
+        """Let the reply go."""
+        self._going.set()
+
+    async def deliver(self, link: Outlet, reply: Reply) -> None:
+        await asyncio.to_thread(self._going.wait, BOUND)
+        await (link.send(reply) if self._fault is None else self._fault.deliver(link, reply))
 
 
 class Names:

@@ -67,7 +67,7 @@ def test_curios_timeout_of_a_request_is_curios_and_drops_the_link(instrument: In
             assert patience.expired
             assert await sock.write_readline(b"ECHO? next\n") == b"next,4\n"
 
-    instrument.inject(Delay(0.2), count=2, command=b"ECHO? late")
+    instrument.inject(Delay(BOUND), count=2, command=b"ECHO? late")
     curio.run(main)
     assert instrument.ledger.links == [1, 2, 3]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -22,18 +22,31 @@ from sockio.common import (
 from tests.calls import callers
 from tests.clauses import clause, flavours
 from tests.flavours import FLAVOURS, Aio, EndOfStream, Flavour, Running, Script, Sock, eventually
-from tests.peers import Names, Peer, received
+from tests.peers import Held, Names, Peer, received
 
 #: For calls that must come to an end by themselves, but for a defect.
 GENEROUS = 30.0
 
 
-def busy(sock: Sock, instrument: Instrument, seconds: bytes = b"0.2") -> Running:
-    """Start a request that takes its time, and wait until the instrument executes it."""
-    before = instrument.ledger.count(b"DELAY? " + seconds)
-    running = sock.start("write_readline", b"DELAY? " + seconds + b"\n")
-    instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? " + seconds) > before)
+@pytest.fixture
+def held(instrument: Instrument) -> Iterator[Held]:
+    """What holds the reply to the first ``DELAY? 0`` back."""
+    held = Held()
+    instrument.inject(held, command=b"DELAY? 0")
+    yield held
+    held.go()
+
+
+def busy(sock: Sock, instrument: Instrument) -> Running:
+    """Start a request, and wait until the instrument has executed it."""
+    running = sock.start("write_readline", b"DELAY? 0\n")
+    executed(instrument, b"DELAY? 0")
     return running
+
+
+def executed(instrument: Instrument, command: bytes) -> None:
+    """Wait until the instrument has executed a command."""
+    instrument.ledger.wait(lambda ledger: ledger.count(command))
 
 
 def queue_up(sock: Sock, *requests: bytes, timeout: float | None = GENEROUS) -> list[Running]:
@@ -119,29 +132,36 @@ def test_everybody_gets_the_reply_to_the_own_request_under_any_fault(
 
 
 @clause("A1")
-def test_requests_are_served_in_the_order_of_their_arrival(flavour: Flavour, instrument: Instrument) -> None:
+def test_requests_are_served_in_the_order_of_their_arrival(
+    flavour: Flavour, instrument: Instrument, held: Held
+) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
-    first = busy(sock, instrument, b"1")
+    first = busy(sock, instrument)
     requests = [b"ECHO? %d" % number for number in range(20)]
-    for number, running in enumerate(queue_up(sock, *requests)):
+    waiting = queue_up(sock, *requests)
+    held.go()
+    for number, running in enumerate(waiting):
         assert running.result() == b"%d,%d\n" % (number, number + 1)
-    assert first.result() == b"1\n"
+    assert first.result() == b"0\n"
     assert instrument.ledger.commands[1:] == requests
 
 
 @clause("A1")
-def test_the_owner_of_the_turn_does_not_overtake_those_who_wait(flavour: Flavour, instrument: Instrument) -> None:
+def test_the_owner_of_the_turn_does_not_overtake_those_who_wait(
+    flavour: Flavour, instrument: Instrument, held: Held
+) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
 
     def owner() -> Script:
-        yield sock.raw.write_readline(b"DELAY? 0.2\n")
+        yield sock.raw.write_readline(b"DELAY? 0\n")
         for number in range(5):
             yield sock.raw.write_readline(b"ECHO? owner %d\n" % number)
 
     owning = flavour.start(owner)
-    instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.2"))
+    executed(instrument, b"DELAY? 0")
     waiting = queue_up(sock, b"ECHO? a", b"ECHO? b")
+    held.go()
     owning.result()
     assert [running.result() for running in waiting] == [b"a,1\n", b"b,2\n"]
     assert instrument.ledger.commands[1:4] == [b"ECHO? a", b"ECHO? b", b"ECHO? owner 0"]
@@ -179,16 +199,17 @@ def test_a_call_joins_an_open_that_is_under_way(flavour: Flavour, instrument: In
 
 @clause("A1")
 def test_nobody_is_overtaken_because_the_object_was_connecting(
-    flavour: Flavour, instrument: Instrument, names: Names
+    flavour: Flavour, instrument: Instrument, names: Names, held: Held
 ) -> None:
     sock = flavour.tcp(slow_name(names, instrument), instrument.port)
     asking: list[Running] = []
-    for length, request in enumerate([b"DELAY? 0.2\n", b"ECHO? a\n", b"ECHO? b\n"], start=1):
+    for length, request in enumerate([b"DELAY? 0\n", b"ECHO? a\n", b"ECHO? b\n"], start=1):
         asking.append(sock.start("write_readline", request, timeout=GENEROUS))
         eventually(lambda length=length: callers(sock) == length)  # type: ignore[misc]
     names.answering.set()
-    instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.2"))
-    asking.append(sock.start("write_readline", b"ECHO? late\n", timeout=GENEROUS))
+    executed(instrument, b"DELAY? 0")
+    asking += queue_up(sock, b"ECHO? late")
+    held.go()
     for running in asking:
         running.result()
     assert instrument.ledger.commands[1:] == [b"ECHO? a", b"ECHO? b", b"ECHO? late"]
@@ -197,15 +218,19 @@ def test_nobody_is_overtaken_because_the_object_was_connecting(
 @clause("A1")
 def test_nobody_is_overtaken_because_the_link_was_lost(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
-    instrument.inject(Cut(0))
+    cut, held = Held(Cut(0)), Held()
+    instrument.inject(cut)
+    instrument.inject(held)
     first = busy(sock, instrument)
-    waiting = queue_up(sock, b"DELAY? 0.3", b"ECHO? a", b"ECHO? b")
+    waiting = queue_up(sock, b"ECHO? a", b"ECHO? b", b"ECHO? c")
+    cut.go()
     assert isinstance(first.error(), ConnectionEOFError)
-    instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.3"))
-    waiting.append(sock.start("write_readline", b"ECHO? late\n", timeout=GENEROUS))
+    executed(instrument, b"ECHO? a")
+    waiting += queue_up(sock, b"ECHO? late")
+    held.go()
     for running in waiting:
         running.result()
-    assert instrument.ledger.commands[2:] == [b"ECHO? a", b"ECHO? b", b"ECHO? late"]
+    assert instrument.ledger.commands[1:] == [b"ECHO? a", b"ECHO? b", b"ECHO? c", b"ECHO? late"]
     assert instrument.ledger.links == [1, 2]
 
 
@@ -294,50 +319,54 @@ def test_half_a_request_is_never_completed_by_a_later_one(flavour: Flavour, peer
     ],
 )
 def test_who_gives_up_waiting_for_a_turn_disturbs_nobody(
-    flavour: Flavour, instrument: Instrument, how: str, name: str, args: tuple[Any, ...]
+    flavour: Flavour, instrument: Instrument, held: Held, how: str, name: str, args: tuple[Any, ...]
 ) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
-    first = busy(sock, instrument, b"0.25")
+    first = busy(sock, instrument)
     before = queue_up(sock, b"ECHO? before")
     give_up(flavour, sock, how, name, *args, until=lambda: callers(sock) >= 3)
     after = queue_up(sock, b"ECHO? after")
-    assert first.result() == b"0.25\n"
+    held.go()
+    assert first.result() == b"0\n"
     assert before[0].result() == b"before,1\n"
     assert after[0].result() == b"after,2\n"
-    assert instrument.ledger.commands == [b"DELAY? 0.25", b"ECHO? before", b"ECHO? after"]
+    assert instrument.ledger.commands == [b"DELAY? 0", b"ECHO? before", b"ECHO? after"]
     assert instrument.ledger.links == [1]
 
 
 @clause("A3")
-def test_who_stands_behind_one_that_gave_up_still_waits(flavour: Flavour, instrument: Instrument) -> None:
+def test_who_stands_behind_one_that_gave_up_still_waits(flavour: Flavour, instrument: Instrument, held: Held) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
-    first = busy(sock, instrument, b"2")
+    first = busy(sock, instrument)
     (gone,) = queue_up(sock, b"ECHO? gone", timeout=0.5)
     behind = sock.start("write_readline", b"ECHO? behind\n", timeout=GENEROUS)
     eventually(lambda: callers(sock) == 3 or gone.done())
     assert isinstance(gone.error(), ConnectionTimeoutError)
-    assert not behind.done() or first.done()
-    assert first.result() == b"2\n"
+    assert not behind.done()
+    assert not first.done()
+    held.go()
+    assert first.result() == b"0\n"
     assert behind.result() == b"behind,1\n"
-    assert instrument.ledger.commands == [b"DELAY? 2", b"ECHO? behind"]
+    assert instrument.ledger.commands == [b"DELAY? 0", b"ECHO? behind"]
 
 
 @clause("A3", "A6")
 @each_way_to_give_up
 def test_who_gives_up_waiting_for_a_transaction_disturbs_nobody(
-    flavour: Flavour, instrument: Instrument, how: str
+    flavour: Flavour, instrument: Instrument, held: Held, how: str
 ) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
 
     def body() -> Script:
-        yield sock.raw.write_readline(b"DELAY? 0.25\n")
+        yield sock.raw.write_readline(b"DELAY? 0\n")
         return (yield sock.raw.write_readline(b"ECHO? mine\n"))
 
     inside = flavour.start(sock.transaction, body)
-    instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.25"))
+    executed(instrument, b"DELAY? 0")
     give_up(flavour, sock, how, "write_readline", b"ECHO? never\n", until=lambda: callers(sock) == 2)
+    held.go()
     assert inside.result() == b"mine,1\n"
-    assert instrument.ledger.commands == [b"DELAY? 0.25", b"ECHO? mine"]
+    assert instrument.ledger.commands == [b"DELAY? 0", b"ECHO? mine"]
     assert instrument.ledger.links == [1]
 
 
@@ -465,18 +494,21 @@ def test_a_write_goes_through_while_the_reader_was_the_one_to_connect(
 
 
 @clause("A5", "A6")
-def test_a_write_waits_for_the_end_of_a_transaction(flavour: Flavour, instrument: Instrument) -> None:
+def test_a_write_waits_for_the_end_of_a_transaction(flavour: Flavour, instrument: Instrument, held: Held) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
 
     def body() -> Script:
-        yield sock.raw.write_readline(b"DELAY? 0.2\n")
+        yield sock.raw.write_readline(b"DELAY? 0\n")
         yield sock.raw.write_readline(b"ECHO? inside\n")
 
     inside = flavour.start(sock.transaction, body)
-    instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.2"))
-    sock.write(b"ECHO? outside\n", timeout=GENEROUS)
+    executed(instrument, b"DELAY? 0")
+    outside = sock.start("write", b"ECHO? outside\n", timeout=GENEROUS)
+    eventually(lambda: callers(sock) == 2)
+    held.go()
     inside.result()
-    instrument.ledger.wait(lambda ledger: ledger.count(b"ECHO? outside"))
+    outside.result()
+    executed(instrument, b"ECHO? outside")
     assert instrument.ledger.commands[1:] == [b"ECHO? inside", b"ECHO? outside"]
 
 
@@ -498,12 +530,14 @@ def test_a_write_that_fails_midway_drops_the_link_under_the_reader(flavour: Flav
 
 
 @clause("A6")
-def test_a_transaction_is_exclusive_for_all_kinds_of_calls(flavour: Flavour, instrument: Instrument) -> None:
+def test_a_transaction_is_exclusive_for_all_kinds_of_calls(
+    flavour: Flavour, instrument: Instrument, held: Held
+) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
     ready: list[Any] = []
 
     def body() -> Script:
-        ready.append((yield sock.raw.write_readline(b"DELAY? 0.2\n")))
+        ready.append((yield sock.raw.write_readline(b"DELAY? 0\n")))
         replies: list[bytes] = []
         for number in range(5):
             yield sock.raw.write(b"ECHO? inside %d\n" % number)
@@ -511,9 +545,11 @@ def test_a_transaction_is_exclusive_for_all_kinds_of_calls(flavour: Flavour, ins
         return replies
 
     inside = flavour.start(sock.transaction, body)
-    instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.2"))
+    executed(instrument, b"DELAY? 0")
     outside = queue_up(sock, b"ECHO? outside 1", b"ECHO? outside 2")
     second = flavour.start(sock.transaction, lambda: iter_of(sock.raw.write_readline(b"ECHO? outside 3\n")))
+    eventually(lambda: callers(sock) == 4)
+    held.go()
     assert inside.result() == [b"inside %d,%d\n" % (number, number + 1) for number in range(5)]
     assert [running.result() for running in outside] == [b"outside 1,6\n", b"outside 2,7\n"]
     assert second.result() == b"outside 3,8\n"
@@ -526,20 +562,21 @@ def iter_of(call: Any) -> Script:
 
 @clause("A6")
 @flavours("aio")
-def test_the_tasks_that_a_transaction_starts_are_inside_it(instrument: Instrument) -> None:
+def test_the_tasks_that_a_transaction_starts_are_inside_it(instrument: Instrument, held: Held) -> None:
     with Aio() as flavour:
         sock = flavour.tcp(instrument.host, instrument.port)
 
         async def inside() -> list[bytes]:
             async with sock.raw.transaction() as same:
-                await same.write_readline(b"DELAY? 0.2\n")
+                await same.write_readline(b"DELAY? 0\n")
                 found = await asyncio.gather(*(same.write_readline(b"ECHO? %d\n" % n) for n in range(5)))
                 found.append(await asyncio.wait_for(same.write_readline(b"ECHO? 5\n"), GENEROUS))
                 return found
 
         running = flavour.start(inside)
-        instrument.ledger.wait(lambda ledger: ledger.count(b"DELAY? 0.2"))
+        executed(instrument, b"DELAY? 0")
         outside = queue_up(sock, b"ECHO? outside")
+        held.go()
         assert running.result() == [b"%d,%d\n" % (n, n + 1) for n in range(6)]
         assert outside[0].result() == b"outside,7\n"
 
@@ -686,13 +723,16 @@ def test_transactions_of_several_objects_may_end_in_any_order(flavour: Flavour, 
 
 
 @clause("A6", "T1")
-def test_a_transaction_waits_for_its_turn_no_longer_than_its_timeout(flavour: Flavour, instrument: Instrument) -> None:
+def test_a_transaction_waits_for_its_turn_no_longer_than_its_timeout(
+    flavour: Flavour, instrument: Instrument, held: Held
+) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
-    first = busy(sock, instrument, b"0.25")
+    first = busy(sock, instrument)
     error = flavour.start(sock.transaction, lambda: iter_of(sock.raw.write(b"x\n")), timeout=0.1).error()
     assert isinstance(error, ConnectionTimeoutError)
     assert not error.request_sent
-    assert first.result() == b"0.25\n"
+    held.go()
+    assert first.result() == b"0\n"
 
 
 # -- A7
