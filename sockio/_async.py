@@ -57,9 +57,10 @@ class Awaited(Calls[Reply, Replies, Done]):
         Args:
             asks: there is something to send, and then a reply to wait for
         """
-        if self._before_call is not None:
+        before = self._before_call
+        if before is not None:
             try:
-                await self._before_call()
+                await before()
             except RuntimeError as exc:
                 raise self._out_of_world(exc) from None
         deadline = self._deadline(timeout)

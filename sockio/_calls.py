@@ -224,7 +224,7 @@ class Calls(Core, Generic[Reply, Replies, Done]):
         """
         return self._request(
             "write_readline",
-            payload(data),
+            data if type(data) is bytes else payload(data),
             Buffer.take_until,
             self._eol(eol),
             timeout,

@@ -19,7 +19,7 @@ from types import coroutine
 from typing import Any, TypeVar
 
 from . import sio
-from ._async import Awaited, awaited
+from ._async import Awaited
 from ._calls import each_call
 from ._reactor import IN, OUT, Call, Pause, reactor
 from ._rules import UNSET, Timeout
@@ -97,13 +97,18 @@ def _started(tcp: Any, coroutine: Coroutine[Any, Any, T]) -> Call[T]:
     return call
 
 
-def _starting(call: Callable[..., Any]) -> Callable[..., Call[Any]]:
+def _starting(call: Callable[..., Any]) -> Callable[..., Future[Any]]:
     """Return the method that starts a method of ``Calls``."""
-    coroutine_function = awaited(call)
 
     @wraps(call)
-    def start(self: TCP, /, *args: Any, **options: Any) -> Call[Any]:
-        return _started(self, coroutine_function(self, *args, **options))
+    def start(self: TCP, /, *args: Any, **options: Any) -> Future[Any]:
+        try:
+            coroutine = call(self, *args, **options)
+        except Exception as exc:  # an argument is wrong
+            refused: Future[Any] = Future()
+            refused.set_exception(exc)
+            return refused
+        return _started(self, coroutine)
 
     return start
 
