@@ -642,7 +642,7 @@ def test_all_addresses_are_tried_when_several_are_black_holes(
 ) -> None:
     black_hole, closed, good = instrument_factory(), instrument_factory(), instrument_factory()
     black_hole.hang()
-    closed.stop()
+    closed.refuse()
     addresses = [(black_hole.host, black_hole.port), (closed.host, closed.port), (good.host, good.port)]
     names["three.test"] = addresses
     sock = flavour.tcp("three.test", good.port, connection_timeout=PROMPTLY)
