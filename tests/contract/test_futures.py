@@ -73,7 +73,7 @@ def test_every_call_of_the_async_flavours_is_there() -> None:
 # Futures
 
 
-@clause("A1")
+@clause("A1", "A3")
 def test_as_completed_and_wait_know_the_futures(tcp: sockio.futures.TCP) -> None:
     calls = [tcp.write_readline(b"ECHO? %d\n" % number) for number in range(20)]
     replies = [call.result() for call in concurrent.futures.as_completed(calls, BOUND)]
