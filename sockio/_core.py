@@ -29,6 +29,7 @@ from ._link import Link, given_up
 from ._rules import UNSET, Take, Timeout, anything, checked_separator, seconds, terminator, to_end
 from ._turns import Expired, Scope, earliest, within
 from .common import (
+    AGES,
     QUIET,
     Attempts,
     ConnectionClosedError,
@@ -39,8 +40,6 @@ from .common import (
 )
 
 _INFINITE = math.inf
-#: Seconds nobody will live to see; an int, which Python compares fastest to an int.
-_AGES = 10**9
 
 
 class Core(Connector):
@@ -57,7 +56,7 @@ class Core(Connector):
         if timeout is None:
             return None
         try:
-            if 0 < timeout < _AGES:
+            if 0 < timeout < AGES:
                 return self._clock() + timeout
         except TypeError:
             pass

@@ -56,6 +56,8 @@ CHUNK = 2**16
 SMALL = 2**12
 #: Seconds of silence that end a block of indefinite length: segments of one message follow each other faster.
 QUIET = 0.05
+#: Seconds nobody will live to see; an int, which Python compares fastest to an int.
+AGES = 10**9
 #: Log level of the wire trace, below DEBUG: ``logging.getLogger("sockio.wire").setLevel(WIRE)`` switches it on.
 WIRE = 5
 

@@ -24,6 +24,7 @@ import warnings
 
 from ._race import Race, lookup
 from .common import (
+    AGES,
     CHUNK,
     DEFAULT_LIMIT,
     DFT_KEEP_ALIVE,
@@ -100,7 +101,7 @@ _OWN = object()
 #: Seconds after which a thread that waits for its turn looks again, should nobody have told it.
 _NAP = 0.5
 _AGAIN = (errno.EAGAIN, errno.EWOULDBLOCK)
-_LARGEST = sys.float_info.max
+_INFINITE = float("inf")
 _NUMBERS = (float, int)
 _getpid = os.getpid
 _forking = threading.Lock()
@@ -553,10 +554,10 @@ class TCP(object):
             timeout = self.timeout
         if timeout is None:
             return None
-        if timeout.__class__ in _NUMBERS and 0 < timeout < _LARGEST:
+        if timeout.__class__ in _NUMBERS and 0 < timeout < AGES:
             return _now() + timeout
         number = float(seconds(timeout))
-        return 0.0 if number <= 0 else None if number > _LARGEST else _now() + number
+        return 0.0 if number <= 0 else None if number == _INFINITE else _now() + number
 
     def _eol(self, eol):
         # type: (_t.Optional[bytes]) -> bytes

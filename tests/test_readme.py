@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from simulator import Instrument
-from tests.flavours import BOUND
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]
@@ -35,7 +34,6 @@ def anchors(document: Path) -> set[str]:
 def test_every_python_block_runs(
     block: str, instrument: Instrument, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    block = re.sub(r"timeout=(1|5|10)\b", f"timeout={BOUND}", block)  # whatever this machine has to do besides
     if "def test_" in block:
         pytester.makepyfile(test_from_readme=block)
         outcomes = pytester.runpytest_subprocess().parseoutcomes()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import sockio
+
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for package in ("sockio", "simulator") for path in (ROOT / package).rglob("*.py"))
 PRAGMA = re.compile(r"# pragma: no (cover|branch)(?P<reason>.*)")
@@ -23,7 +25,7 @@ def test_what_coverage_leaves_out_says_where_it_runs(path: Path) -> None:
     assert unexplained == []
 
 
-@pytest.mark.parametrize("module", ["aio", "sio", "futures", "trio", "curio", "py2"])
+@pytest.mark.parametrize("module", sorted(set(sockio._FLAVOURS.values())))
 def test_every_method_says_what_its_arguments_are_and_what_it_raises(module: str) -> None:
     tcp = pytest.importorskip(f"sockio.{module}", exc_type=ImportError).TCP
     for name, method in inspect.getmembers(tcp, inspect.isfunction):
