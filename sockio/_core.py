@@ -170,6 +170,8 @@ class Core(Connector):
         error: BaseException = exc
         if link is not None and isinstance(exc, OSError) and not isinstance(exc, LinkError):
             link.drained = True
+            if isinstance(exc, BrokenPipeError):
+                link.notice()  # this one only says that it is broken, not why
             link.end(exc)
             error = link.error()
         elif isinstance(exc, Expired):

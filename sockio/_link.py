@@ -78,6 +78,7 @@ class Link(ABC):
         self.dropped: bool = False
         self.paused: bool = False
         self._reports = ["once"]
+        self._telling = threading.RLock()
         if wire_log.isEnabledFor(WIRE):
             self._trace(f"{core.host}:{core.port}")
 
@@ -153,7 +154,7 @@ class Link(ABC):
         else:
             if not size:
                 self.drained = True
-                self.end(None, eof=True)
+                self.tell_why()
         self.receiving = False
         return size > 0
 
@@ -187,25 +188,36 @@ class Link(ABC):
 
     def notice(self) -> bool:
         """Whether the link has ended, taking note of it; receives nothing."""
-        if not self.ended and self.peer_gone() and not self.ended:
-            code = self.error_code()
-            self.end(OSError(code, os.strerror(code)) if code else None, eof=not code)
+        if not self.ended and self.peer_gone():
+            self.tell_why(told_another=self.receiving or self.writing)
         return self.ended
+
+    def tell_why(self, told_another: bool = False) -> None:
+        """Say that the link has ended, and why, as the operating system knows it; what broke it, it tells only once.
+
+        Args:
+            told_another: perhaps it has told a call of another thread, which then will say
+        """
+        with self._telling:  # who comes second draws no conclusions before the first has noted what it was told
+            cause: OSError | None = None
+            try:
+                code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not code:
+                    self.sock.getpeername()
+                elif code != errno.EPIPE:  # what was reset then had ended before
+                    cause = OSError(code, os.strerror(code))
+            except OSError as exc:
+                if exc.errno != errno.EBADF:  # that is: another thread has closed it
+                    if told_another:
+                        return
+                    cause = OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+            first = self._note(cause)
+        if first:
+            self._report(cause, eof=cause is None)
 
     def may_have_ended(self) -> None:
         """Look whether the link has ended. Called on the watcher's thread."""
         self.notice()
-
-    def error_code(self) -> int:
-        """Return what broke the connection, as the operating system knows it; 0: nothing."""
-        try:
-            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if not code:
-                self.sock.getpeername()
-            return code
-        except OSError as exc:
-            # It tells what broke only once, and somebody was faster. EBADF: another thread has closed it.
-            return 0 if exc.errno == errno.EBADF else errno.ECONNRESET
 
     def waiting(self) -> int:
         """How many bytes can be read without waiting."""
@@ -213,13 +225,23 @@ class Link(ABC):
 
     def end(self, cause: BaseException | None, *, eof: bool = False) -> None:
         """The link has ended: say so once."""
-        try:
-            self._reports.pop()  # atomic: of two threads that notice the end, one reports it
-        except IndexError:
-            return
-        self.cause = cause
-        self.ended = True
-        self.idle = False
+        if self._note(cause):
+            self._report(cause, eof)
+
+    def _note(self, cause: BaseException | None) -> bool:
+        """Note that the link has ended; False if that was known."""
+        with self._telling:
+            try:
+                self._reports.pop()  # atomic: not even a signal handler comes in between
+            except IndexError:
+                return False
+            self.cause = cause
+            self.ended = True
+            self.idle = False
+            return True
+
+    def _report(self, cause: BaseException | None, eof: bool) -> None:
+        """Tell the object; outside of the lock, for it logs, and a log's handler may hold locks of its own."""
         core = self.core()
         if core is not None:
             core._link_ended(self, cause, eof)

@@ -644,6 +644,8 @@ class TCP(object):
         error = exc
         if link is not None and isinstance(exc, socket.error) and not isinstance(exc, LinkError):
             link.drained = True
+            if exc.errno == errno.EPIPE:
+                link.notice()  # this one only says that it is broken, not why
             link.end(exc)
             error = link.error()
         elif isinstance(exc, _Expired):
@@ -1305,7 +1307,7 @@ class _Link(object):
         self.cause = None  # type: _t.Optional[BaseException]
         self._log = logger
         self._ask = SMALL
-        self._reports = ["once"]
+        self._telling = threading.RLock()
         if wire_log.isEnabledFor(WIRE):
             self._trace(peer)
 
@@ -1368,7 +1370,7 @@ class _Link(object):
                 self._ask = CHUNK
         else:
             self.drained = True
-            self.end(None, eof=True)
+            self.tell_why()
         self.receiving = False
         return bool(chunk)
 
@@ -1386,38 +1388,59 @@ class _Link(object):
     def notice(self):
         # type: () -> bool
         """Whether the link has ended, taking note of it; receives nothing."""
-        if not self.ended and self.peer_gone() and not self.ended:
-            code = self._error_code()
-            self.end(socket.error(code, os.strerror(code)) if code else None, eof=not code)
+        if not self.ended and self.peer_gone():
+            self.tell_why(told_another=self.receiving or self.writing)
         return self.ended
 
-    def _error_code(self):
-        # type: () -> int
-        """Return what broke the connection, as the operating system knows it; 0: nothing."""
-        try:
-            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if not code:
-                self.sock.getpeername()
-            return code
-        except socket.error as exc:
-            # It tells what broke only once, and somebody was faster. EBADF: another thread has closed it.
-            return 0 if exc.errno == errno.EBADF else errno.ECONNRESET
+    def tell_why(self, told_another=False):
+        # type: (bool) -> None
+        """Note that the link has ended, and why, as the operating system knows it; what broke it, it tells only once.
+
+        Args:
+            told_another: perhaps it has told a call of another thread, which then will say
+        """
+        with self._telling:  # who comes second draws no conclusions before the first has noted what it was told
+            cause = None  # type: _t.Optional[BaseException]
+            try:
+                code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not code:
+                    self.sock.getpeername()
+                elif code != errno.EPIPE:  # what was reset then had ended before
+                    cause = socket.error(code, os.strerror(code))
+            except socket.error as exc:
+                if exc.errno != errno.EBADF:  # that is: another thread has closed it
+                    if told_another:
+                        return
+                    cause = socket.error(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+            first = self._note(cause)
+        if first:
+            self._report(cause, eof=cause is None)
 
     def waiting(self):
         # type: () -> int
         """How many bytes can be read without waiting."""
         return len(self.buffer) + (0 if self.drained else pending(self.sock))
 
-    def end(self, cause, eof=False):
+    def end(self, cause):
+        # type: (_t.Optional[BaseException]) -> None
+        """The link has ended, not by the peer's clean end: note, and say so once."""
+        if self._note(cause):
+            self._report(cause, eof=False)
+
+    def _note(self, cause):
+        # type: (_t.Optional[BaseException]) -> bool
+        """Note that the link has ended; False if that was known."""
+        with self._telling:
+            if self.ended:
+                return False
+            self.cause = cause
+            self.ended = True
+            self.idle = False
+            return True
+
+    def _report(self, cause, eof):
         # type: (_t.Optional[BaseException], bool) -> None
-        """The link has ended: note, and say so once."""
-        try:
-            self._reports.pop()  # atomic: of two threads that notice the end, one reports it
-        except IndexError:
-            return
-        self.cause = cause
-        self.ended = True
-        self.idle = False
+        """Log the end; outside of the lock, for a log's handler may hold locks of its own."""
         self._log.debug("link ended: %s", cause or ("closed by the peer" if eof else "closed"))
 
     def error(self, partial=b""):
@@ -1478,7 +1501,6 @@ class _Link(object):
     def abandon(self):
         # type: () -> None
         """Let go of the link without a word to the peer: it belongs to the parent process."""
-        self._reports.pop() if self._reports else None
         self.ended = self.dropped = self.drained = self.void = True
         self._close()
 

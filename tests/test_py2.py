@@ -138,19 +138,6 @@ def test_a_link_that_another_thread_has_closed_has_ended(sock: Sock) -> None:
         link.send(b"x")
 
 
-def test_the_end_that_somebody_else_was_told_of_is_a_reset(sock: Sock, monkeypatch: pytest.MonkeyPatch) -> None:
-    link = sock.raw._link
-
-    class Told:
-        def getsockopt(self, *_: int) -> int:
-            return 0
-
-        getpeername = staticmethod(failing(errno.ENOTCONN))
-
-    monkeypatch.setattr(link, "sock", Told())
-    assert link._error_code() == errno.ECONNRESET
-
-
 def test_a_peer_that_has_nothing_to_say_but_was_announced_is_not_gone(
     sock: Sock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
