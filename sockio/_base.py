@@ -129,7 +129,6 @@ class Base(ABC):
         self._spare: list[Any] = []  # tickets: making a lock costs more than taking one
         self._bells: list[Bell] = []
         self._scopes: list[Scope] = []
-        self._log = log.getChild(f"TCP({host}:{port})")
         # Static methods, where a call finds them fastest.
         self._clock: Callable[[], float] = self._now
         self._here: Callable[[], object] | None = self._world
@@ -195,10 +194,14 @@ class Base(ABC):
         link = self._visible_link()
         return 0 if link is None else link.waiting()
 
+    @property
+    def _peer(self) -> str:
+        return f"{self.host}:{self.port}"
+
     def __repr__(self) -> str:
         link = self._link
         state = "closed" if link is None else "ended" if link.ended else "connected"
-        return f"<{type(self).__module__}.{type(self).__name__} {self.host}:{self.port} {state}>"
+        return f"<{type(self).__module__}.{type(self).__name__} {self._peer} {state}>"
 
     def __del__(self) -> None:
         link: Link | None = vars(self).get("_link")  # not when an argument was refused
@@ -315,7 +318,7 @@ class Base(ABC):
 
     def _link_ended(self, link: Link, cause: BaseException | None, eof: bool) -> None:
         """Tell the callbacks that a link has ended (contract E3)."""
-        self._log.debug("link ended: %s", cause or ("closed by the peer" if eof else "closed"))
+        log.debug("%s: link ended: %s", self._peer, cause or ("closed by the peer" if eof else "closed"))
         events: list[tuple[Callback, tuple[object, ...]]] = []
         if eof:
             events.append((self.on_eof_received, ()))

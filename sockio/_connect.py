@@ -17,6 +17,7 @@ from .common import (
     LinkError,
     configure_socket,
     keep_alive_options,
+    log,
 )
 
 
@@ -92,7 +93,7 @@ class Connector(Base):
         """Wait until the next attempt is due, or raise the error of the last one if there may be no other."""
         attempts.error = error
         attempts.failures += 1
-        self._log.debug("connection attempt %d failed: %s", attempts.failures, error)
+        log.debug("%s: connection attempt %d failed: %s", self._peer, attempts.failures, error)
         if not self.retry.allows(attempts.failures):
             raise error
         if deadline is not None and self._now() >= deadline:
@@ -155,7 +156,7 @@ class Connector(Base):
         finally:
             self._new_link = None
         self.connection_counter += 1
-        self._log.debug("link %d is up", self.connection_counter)
+        log.debug("%s: link %d is up", self._peer, self.connection_counter)
         return link
 
     async def _addresses(self, deadline: float | None, closings: int) -> list[Address]:
@@ -199,6 +200,6 @@ class Connector(Base):
                 raise
             except Exception:
                 if not link.notice():
-                    self._log.exception("on_connection_made failed: %r", callback)
+                    log.exception("%s: on_connection_made failed: %r", self._peer, callback)
         if deadline is not None and self._now() >= deadline:
             raise Expired

@@ -37,6 +37,7 @@ from .common import (
     ConnectionLostError,
     ConnectionTimeoutError,
     LinkError,
+    log,
 )
 
 _INFINITE = math.inf
@@ -132,9 +133,9 @@ class Core(Connector):
             return
         stale = buffer.take_all()
         if stale.endswith(eol) and len(stale) <= self.buffer_size:
-            self._log.warning("discarded %d bytes that nobody had asked for: %.80r", len(stale), stale)
+            log.warning("%s: discarded %d bytes that nobody had asked for: %.80r", self._peer, len(stale), stale)
         else:
-            self._log.warning("%d bytes of an unfinished message are in the way: %.80r", len(stale), stale)
+            log.warning("%s: %d bytes of an unfinished message are in the way: %.80r", self._peer, len(stale), stale)
             text = "an unfinished message was left over (on_connection_made can read what comes first on a link)"
             link.drop(ConnectionClosedError(text))
 
@@ -166,7 +167,7 @@ class Core(Connector):
         a plain read that gives up leaves it alone (A7).
         """
         sent = link is not None and request is not None and link.writing and link.sent
-        where = f"{name} on {self.host}:{self.port}"
+        where = f"{name} on {self._peer}"
         error: BaseException = exc
         if link is not None and isinstance(exc, OSError) and not isinstance(exc, LinkError):
             link.drained = True

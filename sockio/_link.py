@@ -80,7 +80,7 @@ class Link(ABC):
         self._reports = ["once"]
         self._telling = threading.RLock()
         if wire_log.isEnabledFor(WIRE):
-            self._trace(f"{core.host}:{core.port}")
+            self._trace(core._peer)
 
     # What the flavour says.
 

@@ -193,7 +193,6 @@ class TCP(object):
         self.stale_input = stale_input
         check_settings(self, (on_connection_made,))
         self.connection_counter = 0  # type: int
-        self._log = log.getChild("TCP({}:{})".format(host, port))
         self._closings = 0
         self._begin_anew()
 
@@ -276,11 +275,16 @@ class TCP(object):
         # type: () -> LineStream
         return LineStream(self)
 
+    @property
+    def _peer(self):
+        # type: () -> str
+        return "{}:{}".format(self.host, self.port)
+
     def __repr__(self):
         # type: () -> str
         link = self._link
         state = "closed" if link is None else "ended" if link.ended else "connected"
-        return "<{}.{} {}:{} {}>".format(type(self).__module__, type(self).__name__, self.host, self.port, state)
+        return "<{}.{} {} {}>".format(type(self).__module__, type(self).__name__, self._peer, state)
 
     if sys.version_info >= (3,):  # 2.7 closes a dropped socket in silence
 
@@ -606,9 +610,9 @@ class TCP(object):
             return
         stale = link.buffer.take_all()
         if stale.endswith(eol) and len(stale) <= self.buffer_size:
-            self._log.warning("discarded %d bytes that nobody had asked for: %.80r", len(stale), stale)
+            log.warning("%s: discarded %d bytes that nobody had asked for: %.80r", self._peer, len(stale), stale)
         else:
-            self._log.warning("%d bytes of an unfinished message are in the way: %.80r", len(stale), stale)
+            log.warning("%s: %d bytes of an unfinished message are in the way: %.80r", self._peer, len(stale), stale)
             text = "an unfinished message was left over (on_connection_made can read what comes first on a link)"
             self._drop(link, ConnectionClosedError(text))
 
@@ -640,7 +644,7 @@ class TCP(object):
         a plain read that gives up leaves it alone (A7).
         """
         sent = link is not None and request is not None and link.writing and link.sent
-        where = "{} on {}:{}".format(name, self.host, self.port)
+        where = "{} on {}".format(name, self._peer)
         error = exc
         if link is not None and isinstance(exc, socket.error) and not isinstance(exc, LinkError):
             link.drained = True
@@ -1029,7 +1033,7 @@ class TCP(object):
         """Wait until the next attempt is due, or raise the error of the last one if there may be no other."""
         attempts.error = error
         attempts.failures += 1
-        self._log.debug("connection attempt %d failed: %s", attempts.failures, error)
+        log.debug("%s: connection attempt %d failed: %s", self._peer, attempts.failures, error)
         if not self.retry.allows(attempts.failures):
             raise error
         if _passed(deadline):
@@ -1060,7 +1064,7 @@ class TCP(object):
             sock = self._connected_socket(addresses, bell, deadline, closings)
         finally:
             self._close_bell(bell)
-        link = _Link(sock, self.buffer_size, self._log, "{}:{}".format(self.host, self.port))
+        link = _Link(sock, self.buffer_size, self._peer)
         link.user = ticket
         self._new_link = link
         try:
@@ -1082,7 +1086,7 @@ class TCP(object):
         finally:
             self._new_link = None
         self.connection_counter += 1
-        self._log.debug("link %d is up", self.connection_counter)
+        log.debug("%s: link %d is up", self._peer, self.connection_counter)
         return link
 
     def _resolve(self, bell, deadline, closings):
@@ -1140,7 +1144,7 @@ class TCP(object):
             callback()
         except Exception:
             if not link.notice():
-                self._log.exception("on_connection_made failed: %r", callback)
+                log.exception("%s: on_connection_made failed: %r", self._peer, callback)
         finally:
             self._greeting = None
         if _passed(deadline):
@@ -1287,8 +1291,8 @@ class _Link(object):
         void: what arrived counts no more
     """
 
-    def __init__(self, sock, buffer_size, logger, peer):
-        # type: (socket.socket, int, _t.Any, str) -> None
+    def __init__(self, sock, buffer_size, peer):
+        # type: (socket.socket, int, str) -> None
         self.sock = sock
         self.buffer = _Buffer(buffer_size)  # type: _Buffer
         self.send = sock.send  # type: _t.Callable[..., int]
@@ -1305,11 +1309,11 @@ class _Link(object):
         self.dropped = False  # type: bool
         self.void = False  # type: bool
         self.cause = None  # type: _t.Optional[BaseException]
-        self._log = logger
+        self._peer = peer
         self._ask = SMALL
         self._telling = threading.RLock()
         if wire_log.isEnabledFor(WIRE):
-            self._trace(peer)
+            self._trace()
 
     def begin(self, request, deadline):
         # type: (bytes, _t.Optional[float]) -> None
@@ -1441,7 +1445,7 @@ class _Link(object):
     def _report(self, cause, eof):
         # type: (_t.Optional[BaseException], bool) -> None
         """Log the end; outside of the lock, for a log's handler may hold locks of its own."""
-        self._log.debug("link ended: %s", cause or ("closed by the peer" if eof else "closed"))
+        log.debug("%s: link ended: %s", self._peer, cause or ("closed by the peer" if eof else "closed"))
 
     def error(self, partial=b""):
         # type: (bytes) -> LinkError
@@ -1504,21 +1508,21 @@ class _Link(object):
         self.ended = self.dropped = self.drained = self.void = True
         self._close()
 
-    def _trace(self, peer):
-        # type: (str) -> None
+    def _trace(self):
+        # type: () -> None
         """Log every byte: wraps two functions of this one link, so that a link without trace pays nothing."""
         send, recv = self.send, self.recv
 
         def traced_send(data):
             # type: (_t.Any) -> int
             size = send(data)
-            wire_log.log(WIRE, "%s << %r", peer, payload(data[:size]))
+            wire_log.log(WIRE, "%s << %r", self._peer, payload(data[:size]))
             return size
 
         def traced_recv(size):
             # type: (int) -> bytes
             chunk = recv(size)
-            wire_log.log(WIRE, "%s >> %r", peer, chunk)
+            wire_log.log(WIRE, "%s >> %r", self._peer, chunk)
             return chunk
 
         self.send = traced_send

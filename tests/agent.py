@@ -25,6 +25,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import weakref
 import zlib
 
@@ -180,6 +181,15 @@ class End(object):
         if type(value).__module__ == "sockio.py2" and hasattr(value, "result"):
             value = value.result()  # what a call returns answers it (contract P2)
         return value
+
+    def _do_reconnect(self, tcp, times, closing):
+        # type: (_t.Any, _t.Any, _t.Any) -> _t.Any
+        for _ in range(times):
+            assert tcp.write_readline(b"?\n") == b"!\n"
+            if closing:
+                tcp.close()
+            while tcp.connected():
+                time.sleep(0)
 
     def _do_equal(self, one, other):
         # type: (_t.Any, _t.Any) -> _t.Any

@@ -531,7 +531,7 @@ def test_debug_shows_the_life_of_links(
     sock.write_readline(b"*IDN?\n")
     sock.close()
     records = logged(caplog)
-    assert all(f"{instrument.host}:{instrument.port}" in record.name for record in records)
+    assert all(f"{instrument.host}:{instrument.port}" in record.getMessage() for record in records)
     story = [record.getMessage() for record in records]
     for told, expected in zip(story, ["attempt 1 failed.*refused", "up", "ended.*peer", "up", "ended"], strict=True):
         assert re.search(expected, told), story

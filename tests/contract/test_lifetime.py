@@ -222,28 +222,33 @@ def peer() -> Iterator[Peer]:
 def test_nothing_leaks_over_ten_thousand_reconnects(flavour: Flavour, peer: Peer) -> None:
     sock = flavour.tcp("127.0.0.1", peer.port, **{flavour.callbacks[-1]: flavour.callback(lambda *_: None)})
 
-    def reconnect(times: int) -> Script:
-        sys.settrace(None)  # coverage would learn nothing more, and take as long again
-        ask, close = sock.raw.write_readline, sock.raw.close
-        for _ in range(times):
-            assert (yield ask(b"?\n")) == b"!\n"
-            if peer.ending == "close":
-                yield close()
-            assert peer.ended.acquire(timeout=BOUND)
-
     def in_use() -> tuple[int, int, int]:
         files = flavour.imported("os").listdir("/proc/self/fd")
         return len(files), flavour.imported("threading").active_count(), flavour.tasks()
 
-    for peer.ending in ("close", "peer", "reset"):
-        flavour.start(reconnect, 100).result()
+    def reconnect(times: int) -> None:
+        for peer.ending in ("close", "peer", "reset"):
+            flavour.reconnect(sock, times, peer.ending == "close", peer.ended)
+
+    reconnect(100)
     usual, memory = in_use(), flavour.allocated()
-    for peer.ending in ("close", "peer", "reset"):
-        flavour.start(reconnect, 3400).result(2 * BOUND)
+    reconnect(3400)
     eventually(lambda: all(now <= before for now, before in zip(in_use(), usual, strict=True)))
     if sys.gettrace() is None:  # coverage's own notes grow with the number of threads
         assert flavour.allocated() - memory < 2000
     assert sock.connection_counter == 10_500
+
+
+@clause("F2")
+def test_an_object_leaves_nothing_in_the_registry_of_loggers(flavour: Flavour, instrument: Instrument) -> None:
+    def names() -> list[str]:
+        return sorted(flavour.imported("logging").root.manager.loggerDict)
+
+    before = names()
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.write_readline(b"*IDN?\n")
+    sock.close()
+    assert names() == before
 
 
 # F3

@@ -384,7 +384,7 @@ def after(flavour: Flavour, instrument: Instrument, sock: Sock, stale: bytes, na
 def warned(caplog: pytest.LogCaptureFixture, instrument: Instrument) -> list[str]:
     """Return the warnings that were logged."""
     records = [record for record in logged(caplog) if record.levelno >= logging.WARNING]
-    assert all(str(instrument.port) in record.name for record in records)
+    assert all(str(instrument.port) in record.getMessage() for record in records)
     return [record.getMessage() for record in records]
 
 

@@ -16,6 +16,7 @@ import importlib
 import inspect
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
@@ -203,6 +204,20 @@ class Flavour:
     def returned(self, value: Any) -> Any:
         """Return what a call has returned, in the form that all flavours share."""
         return value
+
+    def reconnect(self, sock: Sock, times: int, closing: bool, ended: threading.Semaphore) -> None:
+        """Ask a peer once a link: it releases ``ended`` when that has ended, by itself or because it was closed."""
+
+        def script() -> Script:
+            sys.settrace(None)  # coverage would learn nothing more, and take as long again
+            ask, close = sock.raw.write_readline, sock.raw.close
+            for _ in range(times):
+                assert (yield ask(b"?\n")) == b"!\n"
+                if closing:
+                    yield close()
+                assert ended.acquire(timeout=BOUND)
+
+        self.start(script).result(2 * BOUND)
 
     def tasks(self) -> int:
         """Return how many tasks there are, its own included; 0 where there are none."""
