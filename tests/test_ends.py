@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sockio.common import ConnectionLostError
+from tests.clauses import clause
 from tests.flavours import Flavour, Py2, Sio, Sock, eventually
 from tests.peers import Peer
 
@@ -62,6 +63,7 @@ def link(sock: Sock) -> Any:
     return sock.raw._link
 
 
+@clause("E3")
 def test_a_reader_that_finds_nothing_more_waits_for_the_thread_that_was_told_why(link: Any, peer: Peer) -> None:
     system = Socket(link)
     asked = system.getsockopt
@@ -83,6 +85,7 @@ def test_a_reader_that_finds_nothing_more_waits_for_the_thread_that_was_told_why
     assert link.cause.errno == errno.ETIMEDOUT
 
 
+@clause("E3")
 def test_what_a_call_was_told_is_not_guessed_by_another_thread(link: Any) -> None:
     system = Socket(link)
     system.has_told()
