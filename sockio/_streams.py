@@ -79,7 +79,10 @@ class Stream(ABC, Generic[C]):
                 self._binding.link = None
             else:
                 self._fruitless = 0
-                return self._handed_out(found)
+                try:
+                    return self._handed_out(found)
+                except IndexError:
+                    pass  # another thread has read what was set aside, or has dropped the link
 
     def _handed_out(self, found: Any) -> bytes:
         message: bytes = found

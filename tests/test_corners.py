@@ -233,6 +233,36 @@ def test_open_inside_on_connection_made_says_that_the_object_is_open(flavour: Fl
     assert "already open" in str(errors[0])
 
 
+@pytest.mark.parametrize("what", ["read", "dropped"])
+def test_lines_that_another_thread_takes_before_the_stream_has_them_are_gone(
+    flavour: Flavour, peer: Peer, what: str
+) -> None:
+    sock = flavour.tcp(peer.host, peer.port)
+    sock.open()
+    other_end = peer.accept()
+    other_end.sendall(b"one\n")
+    raw = sock.raw
+    perform = raw._perform
+
+    async def perform_late(*args: Any, **options: Any) -> Any:
+        found = await perform(*args, **options)
+        raw._perform = perform
+        if what == "read":
+            assert raw._link.buffer.take_until(b"\n") == b"one\n"
+            other_end.sendall(b"two\n")
+        else:
+            raw._close()
+        return found
+
+    raw._perform = perform_late
+    lines = sock.line_stream()
+    if what == "read":
+        assert next(lines) == b"two\n"
+    else:
+        with pytest.raises(ConnectionClosedError):
+            next(lines)
+
+
 def test_a_stream_is_its_own_iterator(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
     stream = flavour.module.LineStream(sock.raw)

@@ -55,6 +55,7 @@ def run_tests(copy: Path, clauses: set[str], *options: str, **environment: str) 
         "tests/packaging",
         "-q",
         "--tb=no",
+        "--assert=plain",
         "-p",
         "no:cacheprovider",
         *options,
@@ -107,7 +108,7 @@ def main(clauses: set[str]) -> int:
     teeth = [tooth for tooth in TEETH if not clauses or tooth.clause in clauses]
     blunt: list[Tooth] = []
     with copied(ROOT) as whole, ThreadPoolExecutor(JOBS) as pool:
-        status, output = run_tests(whole, {tooth.clause for tooth in teeth})
+        status, output = run_tests(whole, {tooth.clause for tooth in teeth}, f"--numprocesses={3 * JOBS}")
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             print(f"the tests can't be run, without any breakage:\n{output}", file=sys.stderr)
             return 2

@@ -42,7 +42,7 @@ def failing(code: int, before: Callable[[], object] = bool) -> Callable[..., Any
     return fail
 
 
-@pytest.fixture(params=[Sio, Py2], ids=lambda each: each.variant)
+@pytest.fixture(params=[pytest.param(Sio, marks=clause("E3")), Py2], ids=lambda each: each.variant)
 def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
     """The flavours in which any thread may notice the end."""
     with request.param() as flavour:
@@ -63,7 +63,6 @@ def link(sock: Sock) -> Any:
     return sock.raw._link
 
 
-@clause("E3")
 def test_a_reader_that_finds_nothing_more_waits_for_the_thread_that_was_told_why(link: Any, peer: Peer) -> None:
     system = Socket(link)
     asked = system.getsockopt
@@ -85,7 +84,6 @@ def test_a_reader_that_finds_nothing_more_waits_for_the_thread_that_was_told_why
     assert link.cause.errno == errno.ETIMEDOUT
 
 
-@clause("E3")
 def test_what_a_call_was_told_is_not_guessed_by_another_thread(link: Any) -> None:
     system = Socket(link)
     system.has_told()
