@@ -17,7 +17,7 @@ ROOT = Path(sockio.__file__).parent.parent
 
 
 def python(
-    program: str, *arguments: object, interpreter: str = sys.executable, traced: bool = True, **options: Any
+    program: str, *arguments: object, interpreter: str = sys.executable, traced: bool = False, **options: Any
 ) -> subprocess.Popen[str]:
     """Start a Python program.
 
@@ -25,12 +25,12 @@ def python(
         program: Its text.
         *arguments: Its ``sys.argv[1:]``.
         interpreter: What runs it.
-        traced: Whether coverage, if it measures the tests, measures the program too. Its tracer takes locks that an
-            interrupt may leave locked: a program that is struck at any instant must go without.
+        traced: Whether coverage, if it measures the tests, measures the program too. It takes time, and locks that an
+            interrupt may leave locked.
         **options: Further arguments of ``subprocess.Popen``.
     """
-    shown = ["-X", "dev"] if interpreter == sys.executable else []
-    command = [interpreter, *shown, "-W", "always", "-B", "-c", textwrap.dedent(program), *map(str, arguments)]
+    own = ["-X", "dev"] if interpreter == sys.executable else ["-B"]  # another one may compile into the tree
+    command = [interpreter, *own, "-W", "always", "-c", textwrap.dedent(program), *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if traced or not name.startswith("COVERAGE_")}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options

@@ -636,7 +636,7 @@ def test_socket_for_url_makes_the_object_of_curio() -> None:
 
 def test_without_curio_the_import_says_what_to_do() -> None:
     program = "import sys; sys.modules['curio'] = None; import sockio.curio"
-    _, complaints = ended(python(program))
+    _, complaints = ended(python(program, traced=True))
     assert "ImportError: sockio.curio needs curio" in complaints
     assert 'pip install "sockio[curio]"' in complaints
     assert "3.10 and 3.11" in complaints

@@ -349,7 +349,7 @@ def test_a_pending_call_doesnt_hold_up_the_exit() -> None:
     threading.Thread(target=future.result, daemon=True).start()
     started.wait()
     """
-    assert outcome(python(program)) == ""
+    assert outcome(python(program, traced=True)) == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT for one process")
@@ -364,7 +364,7 @@ def test_ctrl_c_ends_a_call_that_waits_and_cancels_it(instrument: Instrument) ->
         print(sock.write_readline(b"ECHO? again\\n", timeout=60))
     sock.close()
     """
-    process = python(program, instrument.port, traced=False)
+    process = python(program, instrument.port)
     instrument.ledger.wait(lambda ledger: ledger.commands, BOUND)
     process.send_signal(signal.SIGINT)
     assert outcome(process) == "b'again,1\\n'\n"
@@ -391,7 +391,7 @@ def test_after_fork_the_child_starts_a_loop_of_its_own(instrument: Instrument) -
     assert sock.connection_counter == 1
     sock.close()
     """
-    assert sorted(outcome(python(program, instrument.port)).split()) == ["child,2", "parent,3"]
+    assert sorted(outcome(python(program, instrument.port, traced=True)).split()) == ["child,2", "parent,3"]
 
 
 def test_the_default_loop_is_one_for_all() -> None:

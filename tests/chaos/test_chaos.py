@@ -28,6 +28,7 @@ from tests.flavours import BOUND, Flavour, Sock
 ROUNDS = int(os.environ.get("SOCKIO_CHAOS_ROUNDS", "3"))
 FIRST_SEED = int(os.environ.get("SOCKIO_CHAOS_SEED", random.randrange(10**6)))
 STEPS = 25
+pytestmark = pytest.mark.usefixtures("untraced")
 
 
 def works(sock: Sock) -> bool:

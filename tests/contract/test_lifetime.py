@@ -340,7 +340,7 @@ def test_after_fork_parent_and_child_have_a_link_each_aio(instrument: Instrument
 
 
 def check_fork(instrument: Instrument, program: str, interpreter: str = sys.executable) -> None:
-    process = python(FORK + program, instrument.port, interpreter=interpreter, stdin=subprocess.PIPE)
+    process = python(FORK + program, instrument.port, interpreter=interpreter, traced=True, stdin=subprocess.PIPE)
     instrument.ledger.wait(lambda ledger: ledger.links == [1, 2], BOUND)
     instrument.ledger.wait(lambda ledger: ledger.open_links == [2], BOUND)  # the child holds no copy of the parent's
     instrument.drop()
@@ -594,7 +594,7 @@ def check_interrupt(instrument: Instrument, program: str, where: str, interprete
         instrument.hang()
     elif where == "backing off":
         instrument.refuse()
-    process = python(program, where, instrument.port, interpreter=interpreter, traced=False, stdin=subprocess.PIPE)
+    process = python(program, where, instrument.port, interpreter=interpreter, stdin=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdin is not None
     ready = 2 if where == "resolving" else 1
@@ -862,7 +862,7 @@ def test_an_interrupt_of_a_busy_loop_leaves_the_object_usable(instrument: Instru
                 print("interrupted")
         asyncio.run(sock.close())
     """
-    assert outcome(python(program, instrument.port, traced=False)) == 30 * "interrupted\n"
+    assert outcome(python(program, instrument.port)) == 30 * "interrupted\n"
 
 
 @clause("F5", "A2")
@@ -889,16 +889,16 @@ def test_interrupts_of_python_27_leave_the_object_usable_and_hold_up_no_thread(i
                     pass
         thread = threading.Thread(target=other)
         thread.start()
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
         for number in range(200):
-            timer = threading.Timer(chance.uniform(0.0001, 0.01), os.kill, (os.getpid(), signal.SIGINT))
             try:
-                timer.start()
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.01))
                 try:
                     work(b"main")
                 except EnvironmentError:
                     time.sleep(1)
             except KeyboardInterrupt:
-                timer.join()
+                pass
         over.set()
         thread.join()
         sock.close()
@@ -932,7 +932,7 @@ def test_an_interrupt_of_busy_calls_leaves_the_object_usable(instrument: Instrum
         os.write(1, b"usable\\n")
     """
     # Python mentions what was torn before it was begun.
-    process = python(program, instrument.port, traced=False)
+    process = python(program, instrument.port)
     output, complaints = ended(process)
     assert (process.returncode, output) == (0, "usable\n"), complaints
 

@@ -667,7 +667,7 @@ def test_an_interrupt_wherever_it_strikes_leaves_the_object_usable_in_the_same_r
             print("interrupted", interrupted)
         trio.run(main)
     """
-    assert outcome(python(program, instrument.port, traced=False)) == "interrupted 50\n"
+    assert outcome(python(program, instrument.port)) == "interrupted 50\n"
 
 
 @clause("F6")
@@ -726,4 +726,4 @@ def test_without_trio_the_error_says_what_to_install() -> None:
         except ImportError as error:
             print(error)
     """
-    assert 'pip install "sockio[trio]"' in outcome(python(program))
+    assert 'pip install "sockio[trio]"' in outcome(python(program, traced=True))

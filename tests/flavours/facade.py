@@ -209,6 +209,7 @@ class Flavour:
         """Ask a peer once a link: it releases ``ended`` when that has ended, by itself or because it was closed."""
 
         def script() -> Script:
+            tracer = sys.gettrace()
             sys.settrace(None)  # coverage would learn nothing more, and take as long again
             ask, close = sock.raw.write_readline, sock.raw.close
             for _ in range(times):
@@ -216,6 +217,7 @@ class Flavour:
                 if closing:
                     yield close()
                 assert ended.acquire(timeout=BOUND)
+            sys.settrace(tracer)
 
         self.start(script).result(2 * BOUND)
 
