@@ -39,11 +39,12 @@ async def readable(connection: socket.socket) -> None:
     """Wait until there is something to receive (or to accept)."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    loop.add_reader(connection, ready.set)
+    number = connection.fileno()
+    loop.add_reader(number, ready.set)
     try:
         await ready.wait()
     finally:
-        loop.remove_reader(connection)
+        loop.remove_reader(number)
 
 
 class Link:

@@ -50,6 +50,7 @@ def pytest_collection_finish() -> None:
     """Spare the tests that collect the garbage the search through all of pytest's objects."""
     importlib.import_module("hypothesis")  # which, as it is imported, asks the collector who refers to what is trio's
     gc.freeze()
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.variant)

@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def find_python27() -> str | None:
-    """Return a Python 2.7: the one on PATH, or one of pyenv's."""
+    """Return a Python 2.7: one of pyenv's, or the one on PATH, which may be a slow shim."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found = [shutil.which("python2.7"), *map(str, sorted(pyenv.glob("versions/2.7*/bin/python")))]
+    found = [*map(str, sorted(pyenv.glob("versions/2.7*/bin/python"))), shutil.which("python2.7")]
     for python in filter(None, found):
         check = [python, "-c", "import sys; sys.exit(sys.version_info[:2] != (2, 7))"]
         if subprocess.run(check, capture_output=True, check=False).returncode == 0:
