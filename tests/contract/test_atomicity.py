@@ -286,6 +286,7 @@ def test_half_a_reply_is_never_taken_for_the_answer_to_a_later_request(
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
     give_up(flavour, sock, how, name, *args, until=lambda: sock.raw._link.waiting())
+    assert not sock.connected()
     assert sock.write_readline(b"ECHO? new\n", timeout=GENEROUS).startswith(b"new,")
     assert instrument.ledger.links == [1, 2]
 

@@ -21,6 +21,7 @@ from tests.clauses import clause, flavours
 from tests.flavours import BOUND, FLAVOURS, Flavour, Script, Sock, eventually
 from tests.flavours.futures import blocking
 from tests.logs import logged
+from tests.peers import Held
 
 AIO = [flavour for flavour in FLAVOURS if flavour.name == "aio"]
 
@@ -112,6 +113,25 @@ def test_on_connection_made_comes_whatever_connects(flavour: Flavour, instrument
         commands.append(b"*CLS")
     instrument.ledger.wait(lambda ledger: len(ledger.commands) >= len(commands))
     assert instrument.ledger.commands == commands
+
+
+@clause("E1", "A5")
+def test_a_write_waits_for_the_callback_though_a_read_connects(flavour: Flavour, instrument: Instrument) -> None:
+    def greet() -> Script:
+        yield sock.raw.write_readline(b"*IDN?\n")
+        yield sock.raw.write_readline(b"READ?\n")
+
+    held = Held()
+    instrument.inject(held, command=b"*IDN?")
+    sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=flavour.callback(greet))
+    reading = sock.start("readline")
+    instrument.ledger.wait(lambda ledger: ledger.commands == [b"*IDN?"])
+    writing = sock.start("write", b"ECHO? a\n")
+    eventually(lambda: callers(sock) == 2 or b"ECHO? a" in instrument.ledger.commands)
+    held.go()
+    assert reading.result() == b"a,1\n"
+    writing.result()
+    assert instrument.ledger.commands == [b"*IDN?", b"READ?", b"ECHO? a"]
 
 
 @clause("E1", "A5")
