@@ -8,8 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -42,25 +41,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Conformance(config), "sockio-conformance")
 
 
-@contextmanager
-def _untraced() -> Iterator[None]:
-    here, new_threads = sys.gettrace(), threading.gettrace()
-    sys.settrace(None)
-    threading.settrace(None)
-    try:
-        yield
-    finally:
-        sys.settrace(here)
-        threading.settrace(new_threads)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """Collect untraced: in a parallel run, each worker collects all tests."""
-    with _untraced():
-        return (yield)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: in a parallel run the others get done meanwhile."""
     items.sort(key=lambda item: "ten_thousand" not in item.name)
@@ -83,8 +63,12 @@ def flavour(request: pytest.FixtureRequest) -> Iterator[Flavour]:
 @pytest.fixture
 def untraced() -> Iterator[None]:
     """What coverage would learn here it learns elsewhere, and its tracer takes half of the time."""
-    with _untraced():
-        yield
+    here, new_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    yield
+    sys.settrace(here)
+    threading.settrace(new_threads)
 
 
 @pytest.fixture
