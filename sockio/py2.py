@@ -1060,6 +1060,8 @@ class TCP(object):
             raise _Expired
         bell = self._new_bell()
         try:
+            if closings != self._closings:  # a close() before that rang no bell
+                raise self._closed_meanwhile()
             addresses = self._resolve(bell, deadline, closings)
             sock = self._connected_socket(addresses, bell, deadline, closings)
         finally:

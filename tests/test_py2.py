@@ -129,6 +129,23 @@ def test_an_object_that_is_closed_while_it_connects(
     assert not sock.connected()
 
 
+def test_a_close_that_comes_before_there_is_a_bell_to_ring_ends_the_connecting(
+    flavour: Py2, instrument: Instrument
+) -> None:
+    instrument.hang()
+    sock = flavour.tcp(instrument.host, instrument.port)
+    raw = sock.raw
+    new_bell = raw._new_bell
+
+    def close_first() -> Any:
+        raw._new_bell = new_bell
+        raw.close()
+        return new_bell()
+
+    raw._new_bell = close_first
+    assert isinstance(sock.start("open").error(), ConnectionClosedError)
+
+
 def test_a_link_that_another_thread_has_closed_has_ended(sock: Sock) -> None:
     link = sock.raw._link
     link._close()

@@ -665,7 +665,8 @@ class Interrupter:
 
     def __enter__(self) -> Interrupter:
         self._before = sys.gettrace()
-        sys.settrace(self._begin)
+        self._tracer = self._begin  # 3.11 may call it once more after it was let go
+        sys.settrace(self._tracer)
         return self
 
     def __exit__(self, *_: object) -> None:
