@@ -96,7 +96,7 @@ def test_a_storm_leaves_no_reply_astray_no_command_repeated_and_no_object_broken
         assert isinstance(raised, OSError), record.getMessage()
         assert record.name.startswith("sockio"), record.getMessage()
     wait_until(lambda: all(len(losses[sock]) >= sock.connection_counter for sock in socks), "losses untold")
-    wait_until(lambda: flavour.tasks() <= tasks_before, "a task was left over")
+    assert flavour.tasks() == tasks_before, "a task was left over"
     wait_until(lambda: held() <= held_before, "threads or descriptors left over")
     links = sum(len(instrument.ledger.links) for instrument in journals)
     assert sum(map(len, losses.values())) <= links, "a loss was told twice"
@@ -141,9 +141,11 @@ def weather(users: list[User], faults: Weather) -> None:
 
 def held_once_warm(flavour: Flavour, instrument: Instrument) -> int:
     """Return what is held after a first link: event loops and sockio's watcher keep what they open then."""
-    sock = flavour.tcp(instrument.host, instrument.port, on_connection_lost=lambda _: None)
+    told = threading.Event()
+    sock = flavour.tcp(instrument.host, instrument.port, on_connection_lost=lambda _: told.set())
     sock.open()
     sock.close()
+    assert told.wait(BOUND)  # the task that tells has ended, too, before anybody counts the tasks
     instrument.ledger.wait(lambda ledger: ledger.links and not ledger.open_links, BOUND)
     return held()
 
