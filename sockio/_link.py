@@ -23,6 +23,7 @@ from .common import (
     ConnectionLostError,
     LinkError,
     poller_of,
+    what_broke,
     wire_log,
 )
 from .common import WIRE as WIRE
@@ -199,18 +200,12 @@ class Link(ABC):
             told_another: perhaps it has told a call of another thread, which then will say
         """
         with self._telling:  # who comes second draws no conclusions before the first has noted what it was told
-            cause: OSError | None = None
             try:
-                code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if not code:
-                    self.sock.getpeername()
-                elif code != errno.EPIPE:  # what was reset then had ended before
-                    cause = OSError(code, os.strerror(code))
-            except OSError as exc:
-                if exc.errno != errno.EBADF:  # that is: another thread has closed it
-                    if told_another:
-                        return
-                    cause = OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+                cause = what_broke(self.sock)
+            except OSError:
+                if told_another:
+                    return
+                cause = OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             first = self._note(cause)
         if first:
             self._report(cause, eof=cause is None)

@@ -16,9 +16,11 @@ A connect that fails raises the ``OSError`` of the operating system instead.
 This module runs on Python 2.7 as well: hence its type comments.
 """
 
+import errno
 import logging
 import math
 import operator
+import os
 import select
 import socket
 import struct
@@ -463,6 +465,25 @@ def poller_of(sock):
     poller = Poller()
     poller.register(sock, POLLIN | POLLGONE)
     return poller
+
+
+def what_broke(sock):
+    # type: (socket.socket) -> _t.Optional[BaseException]
+    """Return what broke a connection that has ended; ``None``: it ended cleanly, or another thread has closed it.
+
+    Raises:
+        OSError: (ENOTCONN) the system has told another thread what it was, and tells only once
+    """
+    try:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not code:
+            sock.getpeername()
+    except socket.error as exc:
+        if exc.errno != errno.EBADF:
+            raise
+        return None
+    # EPIPE: what was reset had ended before.
+    return None if code in (0, errno.EPIPE) else socket.error(code, os.strerror(code))
 
 
 def pending(sock):

@@ -58,6 +58,7 @@ from .common import (
     poller_of,
     seconds,
     take_block,
+    what_broke,
     wire_log,
 )
 
@@ -1406,18 +1407,12 @@ class _Link(object):
             told_another: perhaps it has told a call of another thread, which then will say
         """
         with self._telling:  # who comes second draws no conclusions before the first has noted what it was told
-            cause = None  # type: _t.Optional[BaseException]
             try:
-                code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if not code:
-                    self.sock.getpeername()
-                elif code != errno.EPIPE:  # what was reset then had ended before
-                    cause = socket.error(code, os.strerror(code))
-            except socket.error as exc:
-                if exc.errno != errno.EBADF:  # that is: another thread has closed it
-                    if told_another:
-                        return
-                    cause = socket.error(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+                cause = what_broke(self.sock)
+            except socket.error:
+                if told_another:
+                    return
+                cause = socket.error(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             first = self._note(cause)
         if first:
             self._report(cause, eof=cause is None)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from simulator import Instrument
 from tests.conformance import Conformance
 from tests.flavours import FLAVOURS, Flavour
-from tests.peers import Names, Peer
+from tests.peers import Held, Names, Peer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,7 +51,6 @@ def pytest_collection_finish() -> None:
     """Spare the tests that collect the garbage the search through all of pytest's objects."""
     importlib.import_module("hypothesis")  # which, as it is imported, asks the collector who refers to what is trio's
     gc.freeze()
-    gc.set_threshold(10_000)
 
 
 @pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.variant)
@@ -83,6 +83,15 @@ def peer() -> Iterator[Peer]:
     """A peer that is a bare socket."""
     with Peer() as peer:
         yield peer
+
+
+@pytest.fixture
+def held(instrument: Instrument) -> Iterator[Held]:
+    """What holds the reply to the first ``DELAY? 0`` back."""
+    held = Held()
+    instrument.inject(held, command=b"DELAY? 0")
+    yield held
+    held.go()
 
 
 @pytest.fixture

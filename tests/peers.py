@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from simulator.faults import Fault, Outlet, Reply
@@ -85,6 +87,16 @@ def unplug(sock: socket.socket) -> None:
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
     program = struct.pack("HP", 1, ctypes.addressof(drop_all))
     sock.setsockopt(socket.SOL_SOCKET, 26, program)  # SO_ATTACH_FILTER
+
+
+def failing(code: int, before: Callable[[], object] = bool) -> Callable[..., Any]:
+    """Return a function that fails as a system call does; ``before`` happens before its caller can say so."""
+
+    def fail(*_: Any) -> Any:
+        before()
+        raise OSError(code, os.strerror(code))
+
+    return fail
 
 
 class Held(Fault):

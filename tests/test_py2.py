@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from simulator import Instrument
 from simulator.faults import Cut
 from sockio.common import ConnectionClosedError, ConnectionEOFError, ConnectionLostError
 from tests.flavours import BOUND, Py2, Sock, eventually
+from tests.peers import failing
 
 
 @pytest.fixture
@@ -33,15 +34,6 @@ def sock(flavour: Py2, instrument: Instrument) -> Sock:
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
     return sock
-
-
-def failing(code: int) -> Callable[..., Any]:
-    """Return a function that fails as a system call does."""
-
-    def fail(*_: Any) -> Any:
-        raise OSError(code, os.strerror(code))
-
-    return fail
 
 
 def test_what_arrived_is_forgotten_unless_somebody_uses_the_object(sock: Sock, instrument: Instrument) -> None:

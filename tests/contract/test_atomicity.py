@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,15 +26,6 @@ from tests.peers import Held, Names, Peer, received
 
 #: For calls that must come to an end by themselves, but for a defect.
 GENEROUS = 30.0
-
-
-@pytest.fixture
-def held(instrument: Instrument) -> Iterator[Held]:
-    """What holds the reply to the first ``DELAY? 0`` back."""
-    held = Held()
-    instrument.inject(held, command=b"DELAY? 0")
-    yield held
-    held.go()
 
 
 def busy(sock: Sock, instrument: Instrument) -> Running:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from sockio.common import ConnectionLostError
 from tests.clauses import clause
 from tests.flavours import Flavour, Py2, Sio, Sock, eventually
-from tests.peers import Peer
+from tests.peers import Peer, failing
 
 
 class Socket(socket.socket):
@@ -30,16 +29,6 @@ class Socket(socket.socket):
         """The operating system has told what broke the connection, and tells ``code`` from now on."""
         self.getsockopt = lambda *_: code  # type: ignore[method-assign,assignment]
         self.getpeername = failing(errno.ENOTCONN)  # type: ignore[method-assign]
-
-
-def failing(code: int, before: Callable[[], object] = bool) -> Callable[..., Any]:
-    """Return a function that fails as a system call does; ``before`` happens before its caller can say so."""
-
-    def fail(*_: Any) -> Any:
-        before()
-        raise OSError(code, os.strerror(code))
-
-    return fail
 
 
 @pytest.fixture(params=[pytest.param(Sio, marks=clause("E3")), Py2], ids=lambda each: each.variant)

@@ -116,22 +116,22 @@ def test_on_connection_made_comes_whatever_connects(flavour: Flavour, instrument
 
 
 @clause("E1", "A5")
-def test_a_write_waits_for_the_callback_though_a_read_connects(flavour: Flavour, instrument: Instrument) -> None:
+def test_a_write_waits_for_the_callback_though_a_read_connects(
+    flavour: Flavour, instrument: Instrument, held: Held
+) -> None:
     def greet() -> Script:
-        yield sock.raw.write_readline(b"*IDN?\n")
+        yield sock.raw.write_readline(b"DELAY? 0\n")
         yield sock.raw.write_readline(b"READ?\n")
 
-    held = Held()
-    instrument.inject(held, command=b"*IDN?")
     sock = flavour.tcp(instrument.host, instrument.port, on_connection_made=flavour.callback(greet))
     reading = sock.start("readline")
-    instrument.ledger.wait(lambda ledger: ledger.commands == [b"*IDN?"])
+    instrument.ledger.wait(lambda ledger: ledger.commands == [b"DELAY? 0"])
     writing = sock.start("write", b"ECHO? a\n")
     eventually(lambda: callers(sock) == 2 or b"ECHO? a" in instrument.ledger.commands)
     held.go()
     assert reading.result() == b"a,1\n"
     writing.result()
-    assert instrument.ledger.commands == [b"*IDN?", b"READ?", b"ECHO? a"]
+    assert instrument.ledger.commands == [b"DELAY? 0", b"READ?", b"ECHO? a"]
 
 
 @clause("E1", "A5")
