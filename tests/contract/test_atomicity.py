@@ -387,6 +387,16 @@ def test_who_gives_up_connecting_leaves_it_to_those_who_wait(
 
 
 @clause("A4")
+def test_replies_that_come_while_the_request_is_still_going_out_wait_for_it(flavour: Flavour, peer: Peer) -> None:
+    lines = [b"%099d\n" % number for number in range(8000)]
+    asking = flavour.tcp(peer.host, peer.port).start("writelines_readlines", lines)
+    other_end = peer.accept()
+    for line in lines:
+        other_end.sendall(received(other_end, len(line)))
+    assert asking.result() == lines
+
+
+@clause("A4")
 @pytest.mark.parametrize("name", ["writelines_readlines", "write_readlines"])
 def test_several_lines_are_one_atomic_request(flavour: Flavour, instrument: Instrument, name: str) -> None:
     sock = flavour.tcp(instrument.host, instrument.port, timeout=GENEROUS)

@@ -665,7 +665,7 @@ class Interrupter:
 
     def __enter__(self) -> Interrupter:
         self._before = sys.gettrace()
-        self._tracer = self._begin  # 3.11 may call it once more after it was let go
+        self._tracer = self._begin  # held: 3.11 was seen to call what had taken its place in memory
         sys.settrace(self._tracer)
         return self
 
