@@ -6,11 +6,9 @@ How it comes by a link is in ``_connect``, what a call does in ``_core``.
 from __future__ import annotations
 
 import os
-import random
 import socket
 import sys
 import time
-import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
@@ -21,13 +19,12 @@ from typing import Any, ClassVar, TypedDict
 
 from ._dial import lookup
 from ._link import Link
+from ._rules import Rules
 from ._turns import Bell, CurrentScope, Queues, Scope, current_scope
 from .common import (
     DEFAULT_LIMIT,
     DFT_KEEP_ALIVE,
     IPTOS_LOWDELAY,
-    ConnectionClosedError,
-    ConnectionEOFError,
     Retry,
     check_settings,
     log,
@@ -54,7 +51,7 @@ class Options(TypedDict, total=False):
     stale_input: str
 
 
-class Base(ABC):
+class Base(Rules, ABC):
     """A TCP object: what it is set to, who uses it, and when it ends."""
 
     _bell_class: ClassVar[type[Bell]]
@@ -143,10 +140,6 @@ class Base(ABC):
     #: What runs such a world.
     _runner: ClassVar[str] = ""
 
-    @staticmethod
-    def _random() -> float:
-        return random.random()
-
     _now = staticmethod(time.monotonic)
     _lookup = staticmethod(lookup)
 
@@ -168,48 +161,7 @@ class Base(ABC):
     def _start_callback(self, link: Link, context: Context, callback: Callable[..., Any], *args: object) -> None:
         """Run a callback about that link soon, in that context, where it can do no harm."""
 
-    def _incomplete(self, error: ConnectionEOFError, expected: int | None) -> ConnectionEOFError:
-        """Return the error for an exact read that the end of the link cut off."""
-        return error
-
     # The plain methods.
-
-    def connected(self) -> bool:
-        """Whether there is a link whose end this host has not received; asks the operating system."""
-        link = self._visible_link()
-        return link is not None and not link.notice()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a link whose end this host has not received: ``connected()``."""
-        return self.connected()
-
-    def at_eof(self) -> bool:
-        """Whether the link has ended and nothing of what it brought is left to read."""
-        link = self._visible_link()
-        return link is not None and link.notice() and not link.waiting()
-
-    def in_waiting(self) -> int:
-        """Return how many bytes can be read without waiting."""
-        link = self._visible_link()
-        return 0 if link is None else link.waiting()
-
-    @property
-    def _peer(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    def __repr__(self) -> str:
-        link = self._link
-        state = "closed" if link is None else "ended" if link.ended else "connected"
-        return f"<{type(self).__module__}.{type(self).__name__} {self._peer} {state}>"
-
-    def __del__(self) -> None:
-        link: Link | None = vars(self).get("_link")  # not when an argument was refused
-        if link is not None:
-            forgotten, name = not link.ended, repr(self)
-            link.hang_up()
-            if forgotten:
-                warnings.warn(f"unclosed {name}", ResourceWarning, stacklevel=2, source=self)
 
     def _reset(self, ticket: Any) -> None:
         """Forget what has arrived, if nobody is reading."""
@@ -235,7 +187,7 @@ class Base(ABC):
         if self.queues.world is not world:
             self.queues = Queues(world)
             if self._link is not None:
-                self._link.drop(None)
+                self._drop(self._link, None)
 
     def _out_of_world(self, exc: RuntimeError) -> RuntimeError:
         return RuntimeError(f"{self!r}: {exc}: use it in {self._runner}, or another flavour of sockio here")
@@ -258,10 +210,6 @@ class Base(ABC):
             else:
                 await ahead.wait(self._hint_class or self._bell_class, deadline, partial(self._check_open, closings))
                 self._check_open(closings)
-
-    def _check_open(self, closings: int) -> None:
-        if self._closings != closings:
-            raise ConnectionClosedError("the object was closed meanwhile: check who called close()")
 
     def _leave(self, around: Base | Scope, ticket: Any, link: Link | None) -> None:
         """Give the turns back, and the link."""
@@ -309,7 +257,7 @@ class Base(ABC):
         links = [link for link in (self._link, self._new_link) if link is not None]
         for link in links:
             link.closed = True
-            link.drop(None)
+            self._drop(link, None)
         for bell in tuple(self._bells):
             bell.ring_from_thread()
         places: list[Base | Scope] = [self, *self._scopes]

@@ -12,9 +12,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from ._buffer import Buffer
+from ._buffer import Buffer, Take, anything, reading
 from ._core import Core
-from ._rules import UNSET, Take, Timeout, anything, checked_separator, checked_size, joined, listed, payload, reading
+from ._rules import UNSET, Timeout
+from .common import checked_separator, checked_size, joined, listed, payload
 
 Reply = TypeVar("Reply")
 Replies = TypeVar("Replies")

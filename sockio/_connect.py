@@ -8,13 +8,12 @@ from typing import Any
 
 from ._base import Base
 from ._dial import Address, Race, resolve
-from ._link import Link, given_up
-from ._turns import Bell, Expired, Scope, earliest
+from ._link import Link
+from ._rules import Expired, given_up
+from ._turns import Bell, Scope, earliest
 from .common import (
     Attempts,
-    ConnectionClosedError,
     ConnectionTimeoutError,
-    LinkError,
     configure_socket,
     keep_alive_options,
     log,
@@ -34,7 +33,7 @@ class Connector(Base):
         if link is not None and not link.dropped:
             return link
         if not self.auto_reconnect:
-            raise ConnectionClosedError("the object is not open: call open()")
+            raise self._not_open()
         return await self._connect(ticket, attempts, deadline, closings, may_end=not sends)
 
     async def _connect(
@@ -71,9 +70,6 @@ class Connector(Base):
                 self.queues.connects.remove(ticket)
                 ticket.wake()  # the next one needn't wait for the end of this call
 
-    def _already_open(self) -> ConnectionClosedError:
-        return ConnectionClosedError("the object is already open: close() it first, or just use it")
-
     async def _dial(
         self, ticket: Any, attempts: Attempts, bell: Bell, deadline: float | None, closings: int, may_end: bool
     ) -> Link:
@@ -99,19 +95,6 @@ class Connector(Base):
         if deadline is not None and self._now() >= deadline:
             raise error if isinstance(error, ConnectionTimeoutError) else self._connect_error(Expired(), error)
         await self._sleep(self.retry.pause(attempts.failures, self._random()), deadline, closings)
-
-    def _connect_error(self, exc: OSError | Expired, previous: OSError | None) -> OSError:
-        """Return the error of an attempt; the one before is the cause of a timeout."""
-        if isinstance(exc, LinkError):
-            return exc
-        if isinstance(exc, Expired):
-            error = ConnectionTimeoutError(
-                "no connection in time: check the address and that the instrument is on, or raise the timeout"
-            )
-            error.__cause__ = previous
-            return error
-        text = f"{exc.strerror or exc}: check the address and that the instrument is on"
-        return type(exc)(exc.errno, text)
 
     async def _sleep(self, pause: float, deadline: float | None, closings: int) -> None:
         bell = self._new_bell()
@@ -151,7 +134,7 @@ class Connector(Base):
             self._link = link
             self._check_open(closings)
         except BaseException as exc:
-            link.drop(given_up(exc, "connecting"))
+            self._drop(link, given_up(exc, "connecting"))
             raise
         finally:
             self._new_link = None

@@ -1,8 +1,8 @@
-"""What a call does: the only statement of the semantics, for every flavour.
+"""What a call does, in every flavour but ``py2``, which arranges the same rules in its own words.
 
-A call is: a deadline, a turn, a link fit for it, the request out, the reply in. The rules (may this call start at once?
-is this link fit for a request? what becomes of the link after this failure?) are plain functions; ``Core._perform``, a
-coroutine, arranges the waiting around them. A flavour says only how its library waits:
+A call is: a deadline, a turn, a link fit for it, the request out, the reply in. The rules of that (``_rules``: is this
+link fit for a request? what becomes of it after this failure?) are plain functions; ``Core._perform``, a coroutine,
+arranges the waiting around them. A flavour says only how its library waits:
 
 - ``Link``: more bytes have come, the bytes are out, hang up (``_link``);
 - ``Bell`` and ``Ticket``: something rings, a place in a queue is over (``_turns``);
@@ -17,57 +17,26 @@ Two marks make every failure safe, also one that strikes between two statements,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
 from ._base import Base
-from ._buffer import Buffer
+from ._buffer import Buffer, Take, anything, terminator
 from ._connect import Connector
-from ._link import Link, given_up
-from ._rules import UNSET, Take, Timeout, anything, checked_separator, seconds, terminator, to_end
-from ._turns import Expired, Scope, earliest, within
+from ._link import Link
+from ._rules import UNSET, Expired, Timeout
+from ._turns import Scope, earliest, within
 from .common import (
-    AGES,
     QUIET,
     Attempts,
-    ConnectionClosedError,
-    ConnectionEOFError,
-    ConnectionLostError,
-    ConnectionTimeoutError,
-    LinkError,
-    log,
 )
-
-_INFINITE = math.inf
 
 
 class Core(Connector):
     """A TCP object, but for the flavour's way of waiting."""
 
     waits: int
-
-    # The rules of a call.
-
-    def _deadline(self, timeout: Timeout) -> float | None:
-        """When a call with that timeout must be over; 0.0 if it mustn't wait at all."""
-        if timeout is UNSET:
-            timeout = self.timeout
-        if timeout is None:
-            return None
-        try:
-            if 0 < timeout < AGES:
-                return self._clock() + timeout
-        except TypeError:
-            pass
-        number = float(seconds(timeout))
-        return 0.0 if number <= 0 else None if number == _INFINITE else self._now() + number
-
-    def _eol(self, eol: bytes | None) -> bytes:
-        if eol is None:
-            eol = self.eol
-        return eol if type(eol) is bytes and eol else checked_separator(eol)
 
     def _straight(self, ticket: Any) -> Link | None:
         """Return the link, both turns taken, if a request can go out at once: nobody to wait for, nothing to mend."""
@@ -90,118 +59,6 @@ class Core(Connector):
                 return link
         self._leave(self, ticket, link)
         return None
-
-    def _fits(self, link: Link, free: bool, reads: bool, sends: bool, eol: bytes | None) -> bool:
-        """Whether the call whose turn has come may go on on this link; False: it needs another one.
-
-        Args:
-            link: the one that there is
-            free: the call isn't bound to this link
-            reads, sends: what the call does
-            eol: what ends a whole message that may be discarded; None: nothing may
-
-        Raises:
-            LinkError: it can't have another one
-        """
-        if not link.dropped and ((sends and link.writing) or (reads and link.receiving)):
-            link.drop(ConnectionClosedError("a call was torn off in the middle"))
-        if link.closed or (link.void and not free):
-            raise link.error()
-        if free and link is not self._link:
-            return False  # it was lost while the call waited
-        if not sends:
-            return True
-        if not link.notice() and eol is not None:
-            self._look(link, eol)
-        if not link.ended:
-            return True
-        if not free:
-            raise link.error()
-        if not self.auto_reconnect:
-            error = link.error()
-            link.drop(None)
-            raise error
-        link.retire()
-        return False
-
-    def _look(self, link: Link, eol: bytes) -> None:
-        """Look once at what arrived before the request goes out: it can't be the reply (contract Q4)."""
-        buffer = link.buffer
-        while len(buffer) <= self.buffer_size and link.receive():
-            pass
-        if link.ended or not len(buffer) or self.stale_input == "keep":
-            return
-        stale = buffer.take_all()
-        if stale.endswith(eol) and len(stale) <= self.buffer_size:
-            log.warning("%s: discarded %d bytes that nobody had asked for: %.80r", self._peer, len(stale), stale)
-        else:
-            log.warning("%s: %d bytes of an unfinished message are in the way: %.80r", self._peer, len(stale), stale)
-            text = "an unfinished message was left over (on_connection_made can read what comes first on a link)"
-            link.drop(ConnectionClosedError(text))
-
-    def _unmet(self, link: Link, take: Take) -> Any:
-        """Return what a call gets whose reply isn't complete, and that has no more to wait for.
-
-        Raises:
-            LinkError: the link has ended
-        """
-        buffer = link.buffer
-        if take is anything:
-            while len(buffer) <= self.buffer_size and link.receive():
-                pass
-            if len(buffer) or not link.drained:
-                return buffer.take_all()
-        clean = link.cause is None and not link.closed
-        partial = buffer.take_all()
-        if take is to_end and partial and clean:
-            link.drop(None)
-            return partial
-        raise link.error(partial)
-
-    def _failed(
-        self, exc: BaseException, name: str, link: Link | None, request: bytes | None, wanted: Any
-    ) -> BaseException:
-        """Return what a failed call raises, after deciding what becomes of the link.
-
-        A link on which a request was begun is dropped whatever the failure (contract A2), and so is one that has ended;
-        a plain read that gives up leaves it alone (A7).
-        """
-        sent = link is not None and request is not None and link.writing and link.sent
-        where = f"{name} on {self._peer}"
-        error: BaseException = exc
-        if link is not None and isinstance(exc, OSError) and not isinstance(exc, LinkError):
-            link.drained = True
-            if isinstance(exc, BrokenPipeError):
-                link.notice()  # this one only says that it is broken, not why
-            link.end(exc)
-            error = link.error()
-        elif isinstance(exc, Expired):
-            error = ConnectionTimeoutError("its time is up: raise timeout, or check that the instrument answers")
-        elif isinstance(exc, OSError) and not isinstance(exc, LinkError):  # from the connection attempt
-            error = type(exc)(exc.errno, f"{where}: {exc.strerror}")
-            error.request_sent = False  # type: ignore[attr-defined]
-        if isinstance(error, LinkError):
-            if type(error) is ConnectionEOFError and name in ("readexactly", "readuntil", "BlockStream"):
-                error = self._incomplete(error, wanted if isinstance(wanted, int) else None)
-            error.request_sent = sent
-            error.args = (f"{where}: {error}{self._advice(error)}",)
-            if error is not exc and error.__cause__ is None:
-                error.__cause__ = exc if isinstance(exc, OSError) else exc.__cause__
-        if link is not None and (
-            (request is not None and link.writing)
-            or (isinstance(error, LinkError) and not isinstance(error, ConnectionTimeoutError))
-        ):
-            link.drop(given_up(error, name))
-        return error
-
-    def _advice(self, error: LinkError) -> str:
-        """Return the end of a message: what there was of the reply, and what to do."""
-        found = f" after {error.partial[:60]!r} (see .partial)" if error.partial else ""
-        if isinstance(error, (ConnectionEOFError, ConnectionLostError)):
-            return found + (
-                ": the next call connects again" if self.auto_reconnect else ": call open() to connect again"
-            )
-        return found
 
     # The waiting of a call.
 
@@ -258,11 +115,6 @@ class Core(Connector):
                         link.leave(ticket)
         finally:
             self._leave(around, ticket, None)
-
-    def _may_resend(self, error: BaseException, failures: int) -> bool:
-        """Whether an idempotent request that met this error may go out on a new link (contract R4)."""
-        lost = isinstance(error, (ConnectionEOFError, ConnectionLostError))
-        return lost and self.auto_reconnect and failures <= (self.retry.attempts or failures)
 
     async def _exchange(
         self, link: Link, request: bytes | None, take: Take | None, wanted: Any, deadline: float | None
@@ -356,7 +208,8 @@ class Core(Connector):
                 continue  # calls that on_connection_made began, and that are still under way, go first
             try:
                 link.serve(ticket, reads, sends)
-                if self._fits(link, free, reads, sends, eol):
+                torn = (sends and link.writing) or (reads and link.receiving)
+                if self._fits(link, free, sends, torn, eol):
                     if bound is not None:
                         bound.link = link
                     return link

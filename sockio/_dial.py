@@ -13,7 +13,8 @@ from ._race import STAGGER as STAGGER
 from ._race import Address as Address
 from ._race import Race as Race
 from ._race import lookup as lookup
-from ._turns import Bell, Expired
+from ._rules import Expired
+from ._turns import Bell
 
 
 async def resolve(

@@ -5,10 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
-from ._buffer import Buffer
+from ._buffer import Buffer, Take
 from ._core import Binding, Core
-from ._rules import UNSET, Take, Timeout, checked_separator, checked_size
-from .common import ConnectionClosedError, ConnectionEOFError, ConnectionTimeoutError, LimitOverrunError, LinkError
+from ._rules import UNSET, Timeout
+from .common import (
+    ConnectionClosedError,
+    ConnectionEOFError,
+    ConnectionTimeoutError,
+    LimitOverrunError,
+    LinkError,
+    checked_separator,
+    checked_size,
+)
 
 C = TypeVar("C", bound=Core)
 

@@ -21,13 +21,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ._rules import Expired
+
 if TYPE_CHECKING:
     from ._base import Base
     from ._link import Link
-
-
-class Expired(Exception):
-    """A deadline passed; the call turns it into a ``ConnectionTimeoutError`` that says what for."""
 
 
 class Ticket:

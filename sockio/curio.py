@@ -41,9 +41,10 @@ from ._async import AsyncTCP, BlockStream, LineStream
 from ._core import Core
 from ._link import Link as BaseLink
 from ._link import SocketLink
+from ._rules import Expired
 from ._threads import LONGEST, watcher
 from ._turns import Bell as BaseBell
-from ._turns import Expired, Scope
+from ._turns import Scope
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url, log
 
 __all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]

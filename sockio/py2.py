@@ -3,7 +3,8 @@
     sock = TCP("192.168.1.73", 5025)
     print(sock.write_readline(b"*IDN?\\n"))
 
-The contract is that of the other flavours; this module says it in the words of Python 2.7. Any number of threads may
+The contract is that of the other flavours, and so are the rules of a call (``_rules``), its framing (``_buffer``) and
+what a connection tells (``_wire``); the waiting this module says in the words of Python 2.7. Any number of threads may
 share an object. A call waits for its turn, sends at once, then sleeps in ``poll`` until the reply is there or its time
 is up. What a call returns also answers ``.result()``.
 
@@ -15,33 +16,26 @@ mark drops the link.
 
 import errno
 import os
-import random
 import select
 import socket
 import sys
 import threading
-import warnings
 
+from ._buffer import Buffer, anything, reading, terminator
 from ._race import Race, lookup
+from ._rules import UNSET, Expired, Rules, given_up
+from ._wire import Wire
 from .common import (
-    AGES,
-    CHUNK,
     DEFAULT_LIMIT,
     DFT_KEEP_ALIVE,
     IPTOS_LOWDELAY,
-    POLLGONE,
     POLLIN,
     POLLOUT,
     QUIET,
     SMALL,
-    WIRE,
     Attempts,
-    ConnectionClosedError,
     ConnectionEOFError,
-    ConnectionLostError,
     ConnectionTimeoutError,
-    LimitOverrunError,
-    LinkError,
     Poller,
     Retry,  # noqa: F401  (in the type comments)
     address_of_url,
@@ -54,12 +48,6 @@ from .common import (
     listed,
     log,
     payload,
-    pending,
-    poller_of,
-    seconds,
-    take_block,
-    what_broke,
-    wire_log,
 )
 
 if sys.version_info >= (3,):
@@ -67,9 +55,10 @@ if sys.version_info >= (3,):
     from threading import get_ident as _thread
     from time import monotonic as _now
 
+    from ._buffer import Take  # noqa: F401  (in the type comments, like the next)
+    from ._rules import Timeout  # noqa: F401
+
     _ListOfBytes = _t.List[bytes]
-    _Timeout = _t.Any  # seconds; None: no limit; _OWN: the object's
-    _Take = _t.Callable[["_Buffer", _t.Any], _t.Any]
     _Callback = _t.Optional[_t.Callable[[], _t.Any]]
     _AnyTCP = _t.TypeVar("_AnyTCP", bound="TCP")
     _AnyStream = _t.TypeVar("_AnyStream", bound="_Stream")
@@ -97,13 +86,8 @@ else:  # Python 2.7
 
 __all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]
 
-#: The default of ``timeout=``: the object's own holds.
-_OWN = object()
 #: Seconds after which a thread that waits for its turn looks again, should nobody have told it.
 _NAP = 0.5
-_AGAIN = (errno.EAGAIN, errno.EWOULDBLOCK)
-_INFINITE = float("inf")
-_NUMBERS = (float, int)
 _getpid = os.getpid
 _forking = threading.Lock()
 
@@ -134,11 +118,11 @@ class Count(int):
         """Return nothing, as the future of another flavour does."""
 
 
-class TCP(object):
+class TCP(Rules):
     """A TCP object for Python 2.7: ``reply = tcp.write_readline(b"*IDN?\\n")``."""
 
     _link = None  # type: _t.Optional[_Link]
-    _random = staticmethod(random.random)
+    _clock = staticmethod(_now)
 
     def __init__(
         self,
@@ -208,8 +192,8 @@ class TCP(object):
 
     # Beside the calls that move data.
 
-    def open(self, timeout=_OWN):
-        # type: (_Timeout) -> Count
+    def open(self, timeout=UNSET):
+        # type: (Timeout) -> Count
         """Connect.
 
         Args:
@@ -235,26 +219,6 @@ class TCP(object):
             bell.ring()
         return Count()
 
-    def connected(self):
-        # type: () -> bool
-        """Whether there is a link whose end this host has not received; asks the operating system."""
-        link = self._visible_link()
-        return link is not None and not link.notice()
-
-    is_open = property(connected)  # type: property
-
-    def at_eof(self):
-        # type: () -> bool
-        """Whether the link has ended and nothing of what it brought is left to read."""
-        link = self._visible_link()
-        return link is not None and link.notice() and not link.waiting()
-
-    def in_waiting(self):
-        # type: () -> int
-        """Return how many bytes can be read without waiting."""
-        link = self._visible_link()
-        return 0 if link is None else link.waiting()
-
     def reset_input_buffer(self):
         # type: () -> None
         """Forget all bytes that have arrived and were not read; while somebody is using the object, they are theirs."""
@@ -265,7 +229,7 @@ class TCP(object):
     def __enter__(self):
         # type: (_AnyTCP) -> _AnyTCP
         if not self.connected():
-            self._open(_OWN, False)
+            self._open(UNSET, False)
         return self
 
     def __exit__(self, *exc_info):
@@ -276,32 +240,10 @@ class TCP(object):
         # type: () -> LineStream
         return LineStream(self)
 
-    @property
-    def _peer(self):
-        # type: () -> str
-        return "{}:{}".format(self.host, self.port)
-
-    def __repr__(self):
-        # type: () -> str
-        link = self._link
-        state = "closed" if link is None else "ended" if link.ended else "connected"
-        return "<{}.{} {} {}>".format(type(self).__module__, type(self).__name__, self._peer, state)
-
-    if sys.version_info >= (3,):  # 2.7 closes a dropped socket in silence
-
-        def __del__(self):
-            # type: () -> None
-            link = self._link
-            if link is not None:
-                forgotten, name = not link.ended, repr(self)
-                link.hang_up()
-                if forgotten:
-                    warnings.warn("unclosed " + name, ResourceWarning, stacklevel=2, source=self)
-
     # The calls that move data.
 
-    def read(self, n=-1, timeout=_OWN):
-        # type: (int, _Timeout) -> Bytes
+    def read(self, n=-1, timeout=UNSET):
+        # type: (int, Timeout) -> Bytes
         """Read what has arrived, at least one byte.
 
         Args:
@@ -312,10 +254,11 @@ class TCP(object):
             ConnectionEOFError: the link has ended
             ConnectionTimeoutError: nothing came in time
         """
-        return Bytes(self._call("read", None, _reading(n), n, timeout))
+        take, wanted = reading(n)
+        return Bytes(self._call("read", None, take, wanted, timeout))
 
-    def readline(self, eol=None, timeout=_OWN):
-        # type: (_t.Optional[bytes], _Timeout) -> Bytes
+    def readline(self, eol=None, timeout=UNSET):
+        # type: (_t.Optional[bytes], Timeout) -> Bytes
         """Read a line, its end included.
 
         Args:
@@ -330,10 +273,10 @@ class TCP(object):
             LimitOverrunError: the line is longer than ``buffer_size``
             OSError: no connection
         """
-        return Bytes(self._call("readline", None, _Buffer.take_until, self._eol(eol), timeout))
+        return Bytes(self._call("readline", None, Buffer.take_until, self._eol(eol), timeout))
 
-    def readlines(self, n, eol=None, timeout=_OWN):
-        # type: (int, _t.Optional[bytes], _Timeout) -> Lines
+    def readlines(self, n, eol=None, timeout=UNSET):
+        # type: (int, _t.Optional[bytes], Timeout) -> Lines
         """Read ``n`` lines, all or none, and return them with their ends.
 
         Args:
@@ -346,10 +289,10 @@ class TCP(object):
             LimitOverrunError: a line is longer than ``buffer_size``
             ConnectionTimeoutError: they weren't there in time; what came is kept for the next read
         """
-        return Lines(self._call("readlines", None, _Buffer.take_lines, (checked_size(n), self._eol(eol)), timeout))
+        return Lines(self._call("readlines", None, Buffer.take_lines, (checked_size(n), self._eol(eol)), timeout))
 
-    def readexactly(self, n, timeout=_OWN):
-        # type: (int, _Timeout) -> Bytes
+    def readexactly(self, n, timeout=UNSET):
+        # type: (int, Timeout) -> Bytes
         """Read ``n`` bytes, all or none.
 
         Args:
@@ -360,10 +303,10 @@ class TCP(object):
             ConnectionEOFError: the link has ended; what there was of them is in ``partial``
             ConnectionTimeoutError: they weren't there in time; what came is kept for the next read
         """
-        return Bytes(self._call("readexactly", None, _Buffer.take_exactly, checked_size(n), timeout))
+        return Bytes(self._call("readexactly", None, Buffer.take_exactly, checked_size(n), timeout))
 
-    def readuntil(self, separator=b"\n", timeout=_OWN):
-        # type: (bytes, _Timeout) -> Bytes
+    def readuntil(self, separator=b"\n", timeout=UNSET):
+        # type: (bytes, Timeout) -> Bytes
         """Read up to and including ``separator``.
 
         Args:
@@ -376,10 +319,10 @@ class TCP(object):
             ConnectionTimeoutError: it wasn't there in time; what came is kept for the next read
         """
         wanted = checked_separator(separator, "separator")
-        return Bytes(self._call("readuntil", None, _Buffer.take_until, wanted, timeout))
+        return Bytes(self._call("readuntil", None, Buffer.take_until, wanted, timeout))
 
-    def readbuffer(self, timeout=_OWN):
-        # type: (_Timeout) -> Bytes
+    def readbuffer(self, timeout=UNSET):
+        # type: (Timeout) -> Bytes
         """Return what has arrived, without waiting for more: maybe nothing.
 
         Args:
@@ -389,10 +332,10 @@ class TCP(object):
             ConnectionEOFError: the link has ended, and nothing is left
             ConnectionTimeoutError: no turn, or no connection, in time
         """
-        return Bytes(self._call("readbuffer", None, _anything, None, timeout))
+        return Bytes(self._call("readbuffer", None, anything, None, timeout))
 
-    def readblock(self, eol=None, timeout=_OWN):
-        # type: (_t.Optional[bytes], _Timeout) -> Bytes
+    def readblock(self, eol=None, timeout=UNSET):
+        # type: (_t.Optional[bytes], Timeout) -> Bytes
         """Read an IEEE 488.2 block with its terminator, whatever bytes are in it, and return its data.
 
         One of definite length (``#42000...``) may be larger than ``buffer_size``. One of indefinite length (``#0...``)
@@ -407,10 +350,10 @@ class TCP(object):
             ConnectionEOFError: the link has ended; what there was of a block is in ``partial``
             ConnectionTimeoutError: it wasn't there in time; its bytes are kept for the next read
         """
-        return Bytes(self._call("readblock", None, _Buffer.take_block, self._eol(eol), timeout))
+        return Bytes(self._call("readblock", None, Buffer.take_block, self._eol(eol), timeout))
 
-    def write(self, data, timeout=_OWN, idempotent=False):
-        # type: (bytes, _Timeout, bool) -> Count
+    def write(self, data, timeout=UNSET, idempotent=False):
+        # type: (bytes, Timeout, bool) -> Count
         """Hand all of ``data`` to the operating system.
 
         Args:
@@ -431,8 +374,8 @@ class TCP(object):
         self._call("write", request, None, None, timeout, idempotent)
         return Count(len(request))
 
-    def writelines(self, lines, timeout=_OWN, idempotent=False):
-        # type: (_t.Iterable[bytes], _Timeout, bool) -> Count
+    def writelines(self, lines, timeout=UNSET, idempotent=False):
+        # type: (_t.Iterable[bytes], Timeout, bool) -> Count
         """Hand all lines to the operating system, in one piece.
 
         Args:
@@ -451,8 +394,8 @@ class TCP(object):
         self._call("writelines", request, None, None, timeout, idempotent)
         return Count(len(request))
 
-    def write_read(self, data, n=-1, timeout=_OWN, idempotent=False):
-        # type: (bytes, int, _Timeout, bool) -> Bytes
+    def write_read(self, data, n=-1, timeout=UNSET, idempotent=False):
+        # type: (bytes, int, Timeout, bool) -> Bytes
         """Send ``data`` and return what is read of the reply, as one atomic request.
 
         Args:
@@ -466,10 +409,11 @@ class TCP(object):
             LinkError: the link failed, or time was up; ``request_sent`` tells whether a byte may have left
             OSError: no connection
         """
-        return Bytes(self._request("write_read", payload(data), _reading(n), n, timeout, idempotent))
+        take, wanted = reading(n)
+        return Bytes(self._request("write_read", payload(data), take, wanted, timeout, idempotent))
 
-    def write_readline(self, data, eol=None, timeout=_OWN, idempotent=False):
-        # type: (bytes, _t.Optional[bytes], _Timeout, bool) -> Bytes
+    def write_readline(self, data, eol=None, timeout=UNSET, idempotent=False):
+        # type: (bytes, _t.Optional[bytes], Timeout, bool) -> Bytes
         """Send ``data`` and return a line of reply with its end, as one atomic request.
 
         Args:
@@ -486,10 +430,10 @@ class TCP(object):
         """
         wanted = self._eol(eol)
         request = data if type(data) is bytes else payload(data)
-        return Bytes(self._request("write_readline", request, _Buffer.take_until, wanted, timeout, idempotent))
+        return Bytes(self._request("write_readline", request, Buffer.take_until, wanted, timeout, idempotent))
 
-    def write_readlines(self, data, n, eol=None, timeout=_OWN, idempotent=False):
-        # type: (bytes, int, _t.Optional[bytes], _Timeout, bool) -> Lines
+    def write_readlines(self, data, n, eol=None, timeout=UNSET, idempotent=False):
+        # type: (bytes, int, _t.Optional[bytes], Timeout, bool) -> Lines
         """Send ``data`` and return ``n`` lines of reply with their ends, as one atomic request.
 
         Args:
@@ -506,10 +450,10 @@ class TCP(object):
             OSError: no connection
         """
         wanted = (checked_size(n), self._eol(eol))
-        return Lines(self._request("write_readlines", payload(data), _Buffer.take_lines, wanted, timeout, idempotent))
+        return Lines(self._request("write_readlines", payload(data), Buffer.take_lines, wanted, timeout, idempotent))
 
-    def writelines_readlines(self, lines, n=None, eol=None, timeout=_OWN, idempotent=False):
-        # type: (_t.Iterable[bytes], _t.Optional[int], _t.Optional[bytes], _Timeout, bool) -> Lines
+    def writelines_readlines(self, lines, n=None, eol=None, timeout=UNSET, idempotent=False):
+        # type: (_t.Iterable[bytes], _t.Optional[int], _t.Optional[bytes], Timeout, bool) -> Lines
         """Send the lines in one piece and return ``n`` lines of reply with their ends, as one atomic request.
 
         Args:
@@ -528,11 +472,11 @@ class TCP(object):
         lines = listed(lines)
         wanted = (checked_size(len(lines) if n is None else n), self._eol(eol))
         return Lines(
-            self._request("writelines_readlines", joined(lines), _Buffer.take_lines, wanted, timeout, idempotent)
+            self._request("writelines_readlines", joined(lines), Buffer.take_lines, wanted, timeout, idempotent)
         )
 
-    def write_readblock(self, data, eol=None, timeout=_OWN, idempotent=False):
-        # type: (bytes, _t.Optional[bytes], _Timeout, bool) -> Bytes
+    def write_readblock(self, data, eol=None, timeout=UNSET, idempotent=False):
+        # type: (bytes, _t.Optional[bytes], Timeout, bool) -> Bytes
         """Send ``data`` and return the data of an IEEE 488.2 block, as one atomic request; see ``readblock``.
 
         Args:
@@ -548,138 +492,9 @@ class TCP(object):
             OSError: no connection
         """
         wanted = self._eol(eol)
-        return Bytes(self._request("write_readblock", payload(data), _Buffer.take_block, wanted, timeout, idempotent))
+        return Bytes(self._request("write_readblock", payload(data), Buffer.take_block, wanted, timeout, idempotent))
 
     # The rules of a call.
-
-    def _deadline(self, timeout):
-        # type: (_Timeout) -> _t.Optional[float]
-        """When a call with that timeout must be over; 0.0 if it mustn't wait at all."""
-        if timeout is _OWN:
-            timeout = self.timeout
-        if timeout is None:
-            return None
-        if timeout.__class__ in _NUMBERS and 0 < timeout < AGES:
-            return _now() + timeout
-        number = float(seconds(timeout))
-        return 0.0 if number <= 0 else None if number == _INFINITE else _now() + number
-
-    def _eol(self, eol):
-        # type: (_t.Optional[bytes]) -> bytes
-        if eol is None:
-            eol = self.eol
-        return eol if type(eol) is bytes and eol else checked_separator(eol)
-
-    def _fits(self, link, free, sends, eol):
-        # type: (_Link, bool, bool, _t.Optional[bytes]) -> bool
-        """Whether the call whose turn has come may go on on this link; False: it needs another one.
-
-        Args:
-            link: the one that there is
-            free: the call isn't bound to this link
-            sends: whether the call sends
-            eol: what ends a whole message that may be discarded; None: nothing may
-
-        Raises:
-            LinkError: it can't have another one
-        """
-        if not link.dropped and (link.writing or link.receiving):
-            self._drop(link, ConnectionClosedError("a call was torn off in the middle"))
-        if link.closed or (link.void and not free):
-            raise link.error()
-        if not sends or (link.idle and not link.poller.poll(0)):
-            return not link.void
-        if not link.notice() and eol is not None:
-            self._look(link, eol)
-        if not link.ended:
-            return True
-        if not free:
-            raise link.error()
-        if not self.auto_reconnect:
-            error = link.error()
-            self._drop(link, None)
-            raise error
-        self._retire(link)
-        return False
-
-    def _look(self, link, eol):
-        # type: (_Link, bytes) -> None
-        """Look once at what arrived before the request goes out: it can't be the reply (contract Q4)."""
-        while len(link.buffer) <= self.buffer_size and link.receive():
-            pass
-        if link.ended or not len(link.buffer) or self.stale_input == "keep":
-            return
-        stale = link.buffer.take_all()
-        if stale.endswith(eol) and len(stale) <= self.buffer_size:
-            log.warning("%s: discarded %d bytes that nobody had asked for: %.80r", self._peer, len(stale), stale)
-        else:
-            log.warning("%s: %d bytes of an unfinished message are in the way: %.80r", self._peer, len(stale), stale)
-            text = "an unfinished message was left over (on_connection_made can read what comes first on a link)"
-            self._drop(link, ConnectionClosedError(text))
-
-    def _unmet(self, link, take):
-        # type: (_Link, _Take) -> _t.Optional[bytes]
-        """Return what a call gets whose reply isn't complete, and that has no more to wait for.
-
-        Raises:
-            LinkError: the link has ended
-        """
-        buffer = link.buffer
-        if take is _anything:
-            while len(buffer) <= self.buffer_size and link.receive():
-                pass
-            if len(buffer) or not link.drained:
-                return buffer.take_all()
-        clean = link.cause is None and not link.closed
-        partial = buffer.take_all()
-        if take is _to_end and partial and clean:
-            self._drop(link, None)
-            return partial
-        raise link.error(partial)
-
-    def _failed(self, exc, name, link=None, request=None):
-        # type: (BaseException, str, _t.Optional[_Link], _t.Optional[bytes]) -> BaseException
-        """Return what a failed call raises, after deciding what becomes of the link.
-
-        A link on which a request was begun is dropped whatever the failure (contract A2), and so is one that has ended;
-        a plain read that gives up leaves it alone (A7).
-        """
-        sent = link is not None and request is not None and link.writing and link.sent
-        where = "{} on {}".format(name, self._peer)
-        error = exc
-        if link is not None and isinstance(exc, socket.error) and not isinstance(exc, LinkError):
-            link.drained = True
-            if exc.errno == errno.EPIPE:
-                link.notice()  # this one only says that it is broken, not why
-            link.end(exc)
-            error = link.error()
-        elif isinstance(exc, _Expired):
-            error = ConnectionTimeoutError("its time is up: raise timeout, or check that the instrument answers")
-        elif isinstance(exc, socket.error) and not isinstance(exc, LinkError):  # from the connection attempt
-            error = type(exc)(exc.errno, "{}: {}".format(where, exc.strerror))
-            error.request_sent = False  # type: ignore[attr-defined]
-        if isinstance(error, LinkError):
-            error.request_sent = sent
-            error.args = ("{}: {}{}".format(where, error, self._advice(error)),)
-            if error is not exc and getattr(error, "__cause__", None) is None:
-                error.__cause__ = exc if isinstance(exc, socket.error) else None
-        if link is not None and (
-            (request is not None and link.writing)
-            or (isinstance(error, LinkError) and not isinstance(error, ConnectionTimeoutError))
-        ):
-            given_up = error if isinstance(error, LinkError) else ConnectionClosedError(name + " was given up midway")
-            self._drop(link, given_up)
-        return error
-
-    def _advice(self, error):
-        # type: (LinkError) -> str
-        """Return the end of a message: what there was of the reply, and what to do."""
-        found = " after {!r} (see .partial)".format(error.partial[:60]) if error.partial else ""
-        if isinstance(error, (ConnectionEOFError, ConnectionLostError)):
-            return found + (
-                ": the next call connects again" if self.auto_reconnect else ": call open() to connect again"
-            )
-        return found
 
     # The order of things in a call.
 
@@ -694,7 +509,7 @@ class TCP(object):
             ticket.running = None
 
     def _call(self, name, request, take, wanted, timeout, idempotent=False, bound=None):
-        # type: (str, _t.Optional[bytes], _t.Optional[_Take], _t.Any, _Timeout, bool, _t.Optional[_Stream]) -> _t.Any
+        # type: (str, _t.Optional[bytes], _t.Optional[Take], _t.Any, Timeout, bool, _t.Optional[_Stream]) -> _t.Any
         """Do a call: send ``request`` if there is one, then wait until ``take(buffer, wanted)`` has the reply.
 
         Args:
@@ -709,7 +524,7 @@ class TCP(object):
         return self._run(self._perform, name, request, take, wanted, self._deadline(timeout), idempotent, bound)
 
     def _request(self, name, request, take, wanted, timeout, idempotent):
-        # type: (str, bytes, _Take, _t.Any, _Timeout, bool) -> _t.Any
+        # type: (str, bytes, Take, _t.Any, Timeout, bool) -> _t.Any
         """Do a request-reply call; straight, without ``_perform``, if it waits for nothing but the reply."""
         ticket = _Ticket()
         args = (name, request, take, wanted, self._deadline(timeout), idempotent)
@@ -720,7 +535,7 @@ class TCP(object):
             ticket.running = None
 
     def _ask(self, ticket, name, request, take, wanted, deadline, idempotent):
-        # type: (_Ticket, str, bytes, _Take, _t.Any, _t.Optional[float], bool) -> _t.Any
+        # type: (_Ticket, str, bytes, Take, _t.Any, _t.Optional[float], bool) -> _t.Any
         link, queue = self._link, self._queue
         if link is None or not link.idle or queue or idempotent or deadline == 0.0 or self._pid != _getpid():
             return self._perform(ticket, name, request, take, wanted, deadline, idempotent, None)
@@ -732,15 +547,16 @@ class TCP(object):
             return self._perform(ticket, name, request, take, wanted, deadline, idempotent, None)
         try:
             link.idle = False
-            link.begin(request, deadline)
+            sent = link.begin(request)
+            if sent < len(request):
+                link.flush(request, sent, deadline)
             link.more(deadline)
             reply = take(link.buffer, wanted)
             if reply is None:
                 reply = self._reply(link, take, wanted, deadline)
-            link.writing = link.sent = False
-            link.idle = not (link.ended or link.buffer.data)
+            link.settle()
         except BaseException as exc:
-            error = self._failed(exc, name, link, request)
+            error = self._failed(exc, name, link, request, wanted)
             self._leave(ticket, link)
             if error is exc:
                 raise
@@ -756,7 +572,7 @@ class TCP(object):
         ticket,  # type: _Ticket
         name,  # type: str
         request,  # type: _t.Optional[bytes]
-        take,  # type: _t.Optional[_Take]
+        take,  # type: _t.Optional[Take]
         wanted,  # type: _t.Any
         deadline,  # type: _t.Optional[float]
         idempotent,  # type: bool
@@ -777,15 +593,15 @@ class TCP(object):
                     if failures > 1:
                         self._sleep(self.retry.pause(failures - 1, self._random()), deadline, closings)
                     if deadline == 0.0 and request is not None:
-                        raise _Expired
+                        raise Expired
                     if scope is None:
                         self._turn(ticket, deadline, closings)
                     sends = request is not None
-                    eol = _terminator(take, wanted, self.eol) if sends and take is not None else None
+                    eol = terminator(take, wanted, self.eol) if sends and take is not None else None
                     link = self._fit_link(ticket, scope, sends, eol, deadline, closings, bound)
                     return self._exchange(link, request, take, wanted, deadline)
                 except BaseException as exc:
-                    error = self._failed(exc, name, link, request)
+                    error = self._failed(exc, name, link, request, wanted)
                     sent = sent or getattr(error, "request_sent", False)
                     failures += 1
                     if not idempotent or scope is not None or not self._may_resend(error, failures):
@@ -800,41 +616,38 @@ class TCP(object):
         finally:
             self._leave(ticket, None)
 
-    def _may_resend(self, error, failures):
-        # type: (BaseException, int) -> bool
-        """Whether an idempotent request that met this error may go out on a new link (contract R4)."""
-        lost = isinstance(error, (ConnectionEOFError, ConnectionLostError))
-        return lost and self.auto_reconnect and failures <= (self.retry.attempts or failures)
-
     def _exchange(self, link, request, take, wanted, deadline):
-        # type: (_Link, _t.Optional[bytes], _t.Optional[_Take], _t.Any, _t.Optional[float]) -> _t.Any
+        # type: (_Link, _t.Optional[bytes], _t.Optional[Take], _t.Any, _t.Optional[float]) -> _t.Any
         link.idle = False
         if request is not None:
-            link.begin(request, deadline)
+            sent = link.begin(request)
+            if sent < len(request):
+                link.flush(request, sent, deadline)
         reply = None if take is None else self._reply(link, take, wanted, deadline)
-        if request is not None:
+        if request is not None and take is not None:
+            link.settle()
+        elif request is not None:
             link.writing = link.sent = False
-            link.idle = take is not None and not (link.ended or link.buffer.data)
         return reply
 
     def _reply(self, link, take, wanted, deadline):
-        # type: (_Link, _Take, _t.Any, _t.Optional[float]) -> _t.Any
+        # type: (_Link, Take, _t.Any, _t.Optional[float]) -> _t.Any
         """Wait for the reply to be complete; what comes after the deadline is too late, even if it never stops."""
         in_time = None  # type: _t.Optional[int]
         reply = take(link.buffer, wanted)
         while reply is None:
-            if take == _Buffer.take_block:
+            if take == Buffer.take_block:
                 reply = self._indefinite_block(link, wanted, deadline)
                 if reply is not None:
                     break
-            if link.drained or take is _anything:
+            if link.drained or take is anything:
                 reply = self._unmet(link, take)
             else:
                 if _passed(deadline):
                     if in_time is None:
                         in_time = link.waiting()
                     elif len(link.buffer) >= in_time:
-                        raise _Expired
+                        raise Expired
                 link.more(deadline)
                 reply = take(link.buffer, wanted)
         return reply
@@ -849,7 +662,7 @@ class TCP(object):
                 quiet = _now() + QUIET
                 try:
                     link.more(_earliest(deadline, quiet))
-                except _Expired:
+                except Expired:
                     if deadline and deadline < quiet:  # without any time (0.0) what is there counts
                         raise
             if len(buffer) == size and not link.void:
@@ -861,8 +674,7 @@ class TCP(object):
         """Return a link that is fit for the call, connecting if there is none."""
         attempts = Attempts()
         while True:
-            if closings != self._closings:
-                raise self._closed_meanwhile()
+            self._check_open(closings)
             free = False
             if scope is not None:
                 link = scope.link
@@ -870,11 +682,12 @@ class TCP(object):
                 link = bound.link
             else:
                 free = True
-                link = self._link or self._reconnect(ticket, attempts, deadline, closings, not sends)
+                link = self._healthy_link(ticket, attempts, deadline, closings, not sends)
             link.user = ticket
             fits = False
             try:
-                fits = self._fits(link, free, sends, eol)
+                fits = sends and link.idle and not link.poller.poll(0)
+                fits = fits or self._fits(link, free, sends, link.writing or link.receiving, eol)
             finally:
                 if not fits:
                     link.leave(ticket)
@@ -886,8 +699,8 @@ class TCP(object):
                 self._back_off(attempts, link.error(), deadline, closings)
 
     def _open(self, timeout, must_be_new):
-        # type: (_Timeout, bool) -> Count
-        deadline = None if timeout is _OWN else self._deadline(timeout)
+        # type: (Timeout, bool) -> Count
+        deadline = None if timeout is UNSET else self._deadline(timeout)
         self._run(self._open_in_turn, deadline, must_be_new)
         return Count()
 
@@ -902,13 +715,13 @@ class TCP(object):
             link = self._link if scope is None else scope.link
             if link is not None and not link.notice():
                 if must_be_new:
-                    raise ConnectionClosedError("the object is already open: close() it first, or just use it")
+                    raise self._already_open()
                 return
             if link is not None:
-                self._retire(link)
+                link.retire()
             self._connect(ticket, Attempts(), deadline, closings)
         except BaseException as exc:
-            error = self._failed(exc, "open")
+            error = self._failed(exc, "open", None, None, None)
             if error is exc:
                 raise
             raise error
@@ -921,9 +734,7 @@ class TCP(object):
         self._queue.append(ticket)
         if self._queue[0] is ticket or self._scope() is not None:
             link.user = ticket
-            while link.receive() and len(link.buffer) <= link.buffer.limit:
-                pass
-            link.buffer.clear()
+            link.forget()
         self._leave(ticket, link)
 
     # Turns: a queue of tickets, first come first served.
@@ -939,10 +750,9 @@ class TCP(object):
         ticket.bell = bell = self._new_bell()
         try:
             while self._first() is not ticket:
-                if closings != self._closings:
-                    raise self._closed_meanwhile()
+                self._check_open(closings)
                 if not bell.wait(_earliest(deadline, _now() + _NAP)) and _passed(deadline):
-                    raise _Expired
+                    raise Expired
         finally:
             ticket.bell = None
             self._close_bell(bell)
@@ -995,19 +805,17 @@ class TCP(object):
                 bell.wait(_earliest(deadline, _now() + pause))
         finally:
             self._close_bell(bell)
-        if closings != self._closings:
-            raise self._closed_meanwhile()
-
-    def _closed_meanwhile(self):
-        # type: () -> ConnectionClosedError
-        return ConnectionClosedError("the object was closed meanwhile: check who called close()")
+        self._check_open(closings)
 
     # Links.
 
-    def _reconnect(self, ticket, attempts, deadline, closings, may_end):
+    def _healthy_link(self, ticket, attempts, deadline, closings, may_end):
         # type: (_Ticket, Attempts, _t.Optional[float], int, bool) -> _Link
+        link = self._link
+        if link is not None and not link.dropped:
+            return link
         if not self.auto_reconnect:
-            raise ConnectionClosedError("the object is not open: call open()")
+            raise self._not_open()
         return self._connect(ticket, attempts, deadline, closings, may_end)
 
     def _connect(self, ticket, attempts, deadline, closings, may_end=False):
@@ -1023,9 +831,8 @@ class TCP(object):
             try:
                 link = attempts.link = self._attempt(ticket, attempt_deadline, closings, may_end)
                 return link
-            except (socket.error, _Expired) as exc:
-                if closings != self._closings:
-                    raise self._closed_meanwhile()
+            except (socket.error, Expired) as exc:
+                self._check_open(closings)
                 error = self._connect_error(exc, attempts.error)
             self._back_off(attempts, error, deadline, closings)
 
@@ -1038,31 +845,16 @@ class TCP(object):
         if not self.retry.allows(attempts.failures):
             raise error
         if _passed(deadline):
-            raise error if isinstance(error, ConnectionTimeoutError) else self._connect_error(_Expired(), error)
+            raise error if isinstance(error, ConnectionTimeoutError) else self._connect_error(Expired(), error)
         self._sleep(self.retry.pause(attempts.failures, self._random()), deadline, closings)
-
-    def _connect_error(self, exc, previous):
-        # type: (_t.Any, _t.Any) -> OSError
-        """Return the error of an attempt; the one before is the cause of a timeout."""
-        if isinstance(exc, LinkError):
-            return exc
-        if isinstance(exc, _Expired):
-            error = ConnectionTimeoutError(
-                "no connection in time: check the address and that the instrument is on, or raise the timeout"
-            )
-            error.__cause__ = previous
-            return error
-        text = "{}: check the address and that the instrument is on".format(exc.strerror or exc)
-        return type(exc)(exc.errno, text)  # type: ignore[no-any-return]
 
     def _attempt(self, ticket, deadline, closings, may_end):
         # type: (_Ticket, _t.Optional[float], int, bool) -> _Link
         if _passed(deadline):
-            raise _Expired
+            raise Expired
         bell = self._new_bell()
         try:
-            if closings != self._closings:  # a close() before that rang no bell
-                raise self._closed_meanwhile()
+            self._check_open(closings)
             addresses = self._resolve(bell, deadline, closings)
             sock = self._connected_socket(addresses, bell, deadline, closings)
         finally:
@@ -1071,8 +863,7 @@ class TCP(object):
         link.user = ticket
         self._new_link = link
         try:
-            if closings != self._closings:
-                raise self._closed_meanwhile()
+            self._check_open(closings)
             if self.on_connection_made is not None:
                 self._greet(ticket, link, deadline, self.on_connection_made)
                 may_end = False
@@ -1080,10 +871,9 @@ class TCP(object):
                 link.retire()
                 raise link.error(link.buffer.take_all())
             self._link = link
-            if closings != self._closings:
-                raise self._closed_meanwhile()
+            self._check_open(closings)
         except BaseException as exc:
-            self._drop(link, exc if isinstance(exc, LinkError) else ConnectionClosedError("connecting was given up"))
+            self._drop(link, given_up(exc, "connecting"))
             link.leave(ticket)
             raise
         finally:
@@ -1114,10 +904,9 @@ class TCP(object):
         thread.daemon = True
         thread.start()
         rung = bell.wait(deadline)
-        if closings != self._closings:
-            raise self._closed_meanwhile()
+        self._check_open(closings)
         if not rung:
-            raise _Expired
+            raise Expired
         if isinstance(answers[0], Exception):
             raise answers[0]
         return answers[0]  # type: ignore[no-any-return]
@@ -1132,10 +921,9 @@ class TCP(object):
                 if sock is not None:
                     return sock
                 if _passed(deadline):
-                    raise _Expired
+                    raise Expired
                 bell.wait(_earliest(deadline, race.next_start), race.connecting)
-                if closings != self._closings:
-                    raise self._closed_meanwhile()
+                self._check_open(closings)
         finally:
             race.close()
 
@@ -1151,7 +939,7 @@ class TCP(object):
         finally:
             self._greeting = None
         if _passed(deadline):
-            raise _Expired
+            raise Expired
 
     def _scope(self):
         # type: () -> _t.Optional[_Greeting]
@@ -1167,21 +955,6 @@ class TCP(object):
         scope = self._scope()
         return self._link if scope is None else scope.link
 
-    def _drop(self, link, cause):
-        # type: (_Link, _t.Optional[BaseException]) -> None
-        """End a link from this side; ``None``: for no other reason than ``close()``, or its own end."""
-        if self._link is link:
-            self._link = None  # first of all: as soon as the rest shows, another thread may make the next link
-        link.void = link.dropped = link.drained = True
-        link.end(cause)
-        link.hang_up()
-
-    def _retire(self, link):
-        # type: (_Link) -> None
-        """Make room for the next link, but leave what has arrived to a stream that is bound to this one."""
-        link.retire()
-        self._link = None
-
     def _check_process(self):
         # type: () -> None
         """Begin anew in a child process: the links are the parent's (contract F3)."""
@@ -1192,10 +965,6 @@ class TCP(object):
                         if link is not None:
                             link.abandon()
                     self._begin_anew()
-
-
-class _Expired(Exception):
-    """A deadline passed; the call turns it into a ``ConnectionTimeoutError`` that says what for."""
 
 
 def _running(function, ticket, args):
@@ -1278,182 +1047,46 @@ class _Bell(object):
             self.close()  # Ctrl-C may strike before anybody else does
 
 
-class _Link(object):
-    """One TCP connection: a non-blocking socket, what arrived on it, who uses it, and how it ended.
+class _Link(Wire):
+    """A connection that one call uses at a time.
 
     Attributes:
-        idle: the last call ended in order, and took all that had come
-        ended: the peer's end, a failure or a drop is known: no request may go out any more
-        drained: nothing more will come into the buffer
         user: ticket of the call that is using it
-        writing, receiving: marks of what must not stop halfway
-        sent: a byte of the request under way may have left
-        cause: why it ended; ``None`` after a clean end and after ``close()``
-        closed: it was ended by ``close()``
-        dropped: this side has hung up
-        void: what arrived counts no more
     """
 
     def __init__(self, sock, buffer_size, peer):
         # type: (socket.socket, int, str) -> None
-        self.sock = sock
-        self.buffer = _Buffer(buffer_size)  # type: _Buffer
-        self.send = sock.send  # type: _t.Callable[..., int]
-        self.recv = sock.recv  # type: _t.Callable[..., bytes]
-        self.poller = poller_of(sock)  # type: _t.Any
+        super(_Link, self).__init__(sock, buffer_size, peer)
         self.user = None  # type: _t.Optional[_Ticket]
-        self.idle = False  # type: bool
-        self.writing = False  # type: bool
-        self.receiving = False  # type: bool
-        self.sent = False  # type: bool
-        self.ended = False  # type: bool
-        self.drained = False  # type: bool
-        self.closed = False  # type: bool
-        self.dropped = False  # type: bool
-        self.void = False  # type: bool
-        self.cause = None  # type: _t.Optional[BaseException]
         self._peer = peer
-        self._ask = SMALL
-        self._telling = threading.RLock()
-        if wire_log.isEnabledFor(WIRE):
-            self._trace()
 
-    def begin(self, request, deadline):
-        # type: (bytes, _t.Optional[float]) -> None
-        """Hand the request to the operating system.
+    def flush(self, data, sent, deadline):
+        # type: (bytes, int, _t.Optional[float]) -> None
+        """Hand ``data`` to the operating system, of which ``sent`` bytes were taken already.
 
         Raises:
-            _Expired: it didn't take all of it in time
+            Expired: the deadline passed first
             OSError: the link broke
         """
-        self.writing = True
-        try:
-            size = self.send(request)
+        rest = memoryview(data)[sent:]
+        poller = Poller()
+        poller.register(self.sock, POLLOUT)
+        while rest:
+            if not _wait(poller.poll, deadline) or _passed(deadline):
+                raise Expired
+            rest = rest[self.send(rest) :]
             self.sent = True
-        except socket.error as exc:
-            if exc.errno not in _AGAIN:
-                raise
-            size = 0
-        if size < len(request):
-            rest = memoryview(request)[size:]
-            poller = Poller()
-            poller.register(self.sock, POLLOUT)
-            while rest:
-                if not _wait(poller.poll, deadline) or _passed(deadline):
-                    raise _Expired
-                rest = rest[self.send(rest) :]
-                self.sent = True
 
     def more(self, deadline):
         # type: (_t.Optional[float]) -> None
         """Wait until bytes were added to the buffer, or the link ended.
 
         Raises:
-            _Expired: the deadline passed first
+            Expired: the deadline passed first
         """
         if not _wait(self.poller.poll, deadline):
-            raise _Expired
+            raise Expired
         self.receive()
-
-    def receive(self):
-        # type: () -> bool
-        """Move what this host has received into the buffer, one chunk; False if there was nothing."""
-        self.receiving = True
-        try:
-            chunk = self.recv(self._ask)
-        except socket.error as exc:
-            if exc.errno not in _AGAIN:
-                self.drained = True
-                self.end(exc)
-            self.receiving = False
-            return False
-        if chunk:
-            buffer = self.buffer
-            if buffer.data:
-                buffer.feed(chunk)
-            else:
-                buffer.data = chunk
-            if len(chunk) == self._ask:
-                self._ask = CHUNK
-        else:
-            self.drained = True
-            self.tell_why()
-        self.receiving = False
-        return bool(chunk)
-
-    def peer_gone(self):
-        # type: () -> bool
-        """Whether this host has received the end of the link; asks the operating system, receives nothing."""
-        try:
-            events = poller_of(self.sock).poll(0)
-            if not events:
-                return False
-            return bool(events[0][1] & POLLGONE) or not self.sock.recv(1, socket.MSG_PEEK)
-        except (socket.error, select.error, ValueError) as exc:  # ValueError: another thread has closed it
-            return getattr(exc, "errno", None) not in _AGAIN
-
-    def notice(self):
-        # type: () -> bool
-        """Whether the link has ended, taking note of it; receives nothing."""
-        if not self.ended and self.peer_gone():
-            self.tell_why(told_another=self.receiving or self.writing)
-        return self.ended
-
-    def tell_why(self, told_another=False):
-        # type: (bool) -> None
-        """Note that the link has ended, and why, as the operating system knows it; what broke it, it tells only once.
-
-        Args:
-            told_another: perhaps it has told a call of another thread, which then will say
-        """
-        with self._telling:  # who comes second draws no conclusions before the first has noted what it was told
-            try:
-                cause = what_broke(self.sock)
-            except socket.error:
-                if told_another:
-                    return
-                cause = socket.error(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-            first = self._note(cause)
-        if first:
-            self._report(cause, eof=cause is None)
-
-    def waiting(self):
-        # type: () -> int
-        """How many bytes can be read without waiting."""
-        return len(self.buffer) + (0 if self.drained else pending(self.sock))
-
-    def end(self, cause):
-        # type: (_t.Optional[BaseException]) -> None
-        """The link has ended, not by the peer's clean end: note, and say so once."""
-        if self._note(cause):
-            self._report(cause, eof=False)
-
-    def _note(self, cause):
-        # type: (_t.Optional[BaseException]) -> bool
-        """Note that the link has ended; False if that was known."""
-        with self._telling:
-            if self.ended:
-                return False
-            self.cause = cause
-            self.ended = True
-            self.idle = False
-            return True
-
-    def _report(self, cause, eof):
-        # type: (_t.Optional[BaseException], bool) -> None
-        """Log the end; outside of the lock, for a log's handler may hold locks of its own."""
-        log.debug("%s: link ended: %s", self._peer, cause or ("closed by the peer" if eof else "closed"))
-
-    def error(self, partial=b""):
-        # type: (bytes) -> LinkError
-        """Return what a call that needs this link raises now that it has ended."""
-        if self.closed:
-            return ConnectionClosedError("the object was closed meanwhile: check who called close()")
-        if self.cause is None:
-            return ConnectionEOFError("the peer ended the link", partial)
-        error = ConnectionLostError("the link was lost: {}".format(self.cause), partial)
-        error.__cause__ = self.cause
-        return error
 
     def leave(self, ticket):
         # type: (_Ticket) -> None
@@ -1465,15 +1098,12 @@ class _Link(object):
 
     def retire(self):
         # type: () -> None
-        """Hang up, but keep what has arrived."""
-        while not self.drained and len(self.buffer) <= self.buffer.limit and self.receive():
-            pass
-        self.drained = self.dropped = True
+        self.drain()
+        self.dropped = True
         self._release()
 
     def hang_up(self):
         # type: () -> None
-        """Close the connection now; whoever waits for it finds it ended."""
         self.dropped = True
         try:
             self.sock.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait for this socket
@@ -1481,49 +1111,27 @@ class _Link(object):
             pass
         self._release()
 
-    def _release(self):
-        # type: () -> None
-        """Close the descriptor, unless a call is under way: when that one uses it, it could be another file's."""
-        if self.user is not None and not self.user.over:
-            return
-        try:
-            for _ in range(16):  # to close above unread bytes would send RST, which destroys what the peer has to read
-                if len(self.sock.recv(CHUNK)) < CHUNK:
-                    break
-        except socket.error:
-            pass
-        self._close()
-
-    def _close(self):
-        # type: () -> None
-        self.send = self.recv = _closed  # on 2.7 they would keep the descriptor
-        self.sock.close()
-
     def abandon(self):
         # type: () -> None
         """Let go of the link without a word to the peer: it belongs to the parent process."""
         self.ended = self.dropped = self.drained = self.void = True
         self._close()
 
-    def _trace(self):
+    def _release(self):
         # type: () -> None
-        """Log every byte: wraps two functions of this one link, so that a link without trace pays nothing."""
-        send, recv = self.send, self.recv
+        """Close the descriptor, unless a call is under way: when that one uses it, it could be another file's."""
+        if self.user is None or self.user.over:
+            self.clear_the_way()
+            self._close()
 
-        def traced_send(data):
-            # type: (_t.Any) -> int
-            size = send(data)
-            wire_log.log(WIRE, "%s << %r", self._peer, payload(data[:size]))
-            return size
+    def _close(self):
+        # type: () -> None
+        self.send = _closed  # on 2.7 the old one would keep the descriptor
+        self.sock.close()
 
-        def traced_recv(size):
-            # type: (int) -> bytes
-            chunk = recv(size)
-            wire_log.log(WIRE, "%s >> %r", self._peer, chunk)
-            return chunk
-
-        self.send = traced_send
-        self.recv = traced_recv
+    def _report(self, cause, eof):
+        # type: (_t.Optional[BaseException], bool) -> None
+        log.debug("%s: link ended: %s", self._peer, cause or ("closed by the peer" if eof else "closed"))
 
 
 def _closed(*_):
@@ -1561,181 +1169,11 @@ def _passed(deadline):
     return deadline is not None and _now() >= deadline
 
 
-class _Buffer(object):
-    """The bytes of one link that arrived and were not taken yet: ``data[start:]``.
-
-    Args:
-        limit: longest line, in bytes and without its terminator
-    """
-
-    def __init__(self, limit):
-        # type: (int) -> None
-        self.limit = limit
-        self.clear()
-
-    def __len__(self):
-        # type: () -> int
-        return len(self.data) - self._start
-
-    def clear(self):
-        # type: () -> None
-        """Forget every byte."""
-        self.data = b""  # type: _t.Union[bytes, bytearray]
-        self._start = 0
-        self._search = None  # type: _t.Optional[_t.Tuple[bytes, int, int, int]]
-
-    def feed(self, chunk):
-        # type: (bytes) -> None
-        """Add bytes that arrived to those that are there."""
-        start = self._start
-        if isinstance(self.data, bytes):
-            self.data = bytearray(self.data[start:])
-        else:
-            del self.data[:start]
-        self.data += chunk
-        self._start = 0
-        if self._search is not None:
-            separator, begin, seen, found = self._search
-            self._search = (separator, begin - start, seen - start, found)
-
-    # What a call asks for. Each returns None, and takes nothing, until all of it is there.
-
-    def take(self, size):
-        # type: (int) -> _t.Optional[bytes]
-        """Take at least one byte and at most ``size``."""
-        available = len(self)
-        return self.take_exactly(min(size, available)) if available else None
-
-    def take_all(self):
-        # type: () -> bytes
-        """Take whatever is there."""
-        return self.take(len(self)) or b""
-
-    def take_exactly(self, size):
-        # type: (int) -> _t.Optional[bytes]
-        """Take ``size`` bytes."""
-        end = self._start + size
-        return None if end > len(self.data) else self._cut(end)
-
-    def take_until(self, separator):
-        # type: (bytes) -> _t.Optional[bytes]
-        """Take a line: everything up to and including ``separator``.
-
-        Raises:
-            LimitOverrunError: the line is longer than ``limit``
-        """
-        data = self.data
-        if isinstance(data, bytes) and not self._start and data:
-            # One piece, one line: the usual reply. What follows this branch would do the same.
-            end = data.find(separator)
-            if 0 <= end == len(data) - len(separator) and end <= self.limit:
-                self.data = b""
-                self._search = None
-                return data
-        line_end = self._line_end(1, separator)
-        return None if line_end is None else self._cut(line_end)
-
-    def take_lines(self, wanted):
-        # type: (_t.Tuple[int, bytes]) -> _t.Optional[_t.List[bytes]]
-        """Take that many lines with that terminator, all or none.
-
-        Raises:
-            LimitOverrunError: one of them is longer than ``limit``
-        """
-        count, separator = wanted
-        end = self._line_end(count, separator)
-        if end is None:
-            return None
-        return [line + separator for line in self._cut(end).split(separator)[:-1]]
-
-    def take_block(self, eol):
-        # type: (bytes) -> _t.Optional[bytes]
-        """Take a block of definite length with its terminator, and return its data.
-
-        One of indefinite length is never complete: see ``may_be_block``.
-
-        Raises:
-            BlockError: it is something else
-        """
-        return take_block(self, eol)
-
-    def may_be_block(self, eol):
-        # type: (bytes) -> bool
-        """Whether a block of indefinite length has arrived up to an ``eol``, which need not be the last."""
-        return self.head(2) == b"#0" and len(self) >= 2 + len(eol) and self.data.endswith(eol)
-
-    def head(self, size):
-        # type: (int) -> bytes
-        """Return the first bytes, and leave them there."""
-        return bytes(self.data[self._start : self._start + size])
-
-    def _line_end(self, count, separator):
-        # type: (int, bytes) -> _t.Optional[int]
-        """Where the count-th line ends. An unfinished search goes on later where it stopped."""
-        data, size = self.data, len(separator)
-        begin = seen = self._start
-        found = 0
-        if self._search is not None and self._search[0] == separator and self._search[3] < count:
-            _, begin, seen, found = self._search
-        while found < count:
-            end = data.find(separator, seen)
-            if (end if end >= 0 else len(data) - size + 1) - begin > self.limit:
-                raise LimitOverrunError(
-                    "more than {} bytes arrived without the end of line {!r}: check eol, or raise buffer_size".format(
-                        self.limit, separator
-                    )
-                )
-            if end < 0:
-                self._search = (separator, begin, max(begin, len(data) - size + 1), found)
-                return None
-            begin = seen = end + size
-            found += 1
-        return begin
-
-    def _cut(self, end):
-        # type: (int) -> bytes
-        """Take the bytes up to ``end``."""
-        taken = bytes(self.data[self._start : end])
-        if end < len(self.data):
-            self._start = end
-            self._search = None
-        else:
-            self.clear()
-        return taken
-
-
-def _to_end(_buffer, _n):
-    # type: (_Buffer, int) -> None
-    """The framing of ``read(-1)``: complete only when the link ends."""
-
-
-def _anything(buffer, _nothing):
-    # type: (_Buffer, None) -> _t.Optional[bytes]
-    """The framing of ``readbuffer``: whatever is there."""
-    return buffer.take_all() or None
-
-
-def _reading(n):
-    # type: (int) -> _Take
-    """Return the framing of ``read(n)``."""
-    if n == -1:
-        return _to_end
-    return _Buffer.take if checked_size(n) else _Buffer.take_exactly
-
-
-def _terminator(take, wanted, eol):
-    # type: (_Take, _t.Any, bytes) -> bytes
-    """Return what ends a whole message for a call that frames its reply so."""
-    if take in (_Buffer.take_until, _Buffer.take_block):  # on 2.7 not the same object each time
-        return wanted  # type: ignore[no-any-return]
-    return wanted[1] if take == _Buffer.take_lines else eol
-
-
 class _Stream(object):
     """What both kinds of streams share; bound to one link, the one of its first step."""
 
     def __init__(self, tcp, take, wanted, timeout):
-        # type: (TCP, _Take, _t.Any, _Timeout) -> None
+        # type: (TCP, Take, _t.Any, Timeout) -> None
         self.tcp = tcp
         self.link = None  # type: _t.Optional[_Link]
         self._take = take
@@ -1776,10 +1214,10 @@ class LineStream(_Stream):
         ConnectionTimeoutError: no line in time; the stream can go on
     """
 
-    def __init__(self, tcp, eol=None, timeout=_OWN):
-        # type: (TCP, _t.Optional[bytes], _Timeout) -> None
+    def __init__(self, tcp, eol=None, timeout=UNSET):
+        # type: (TCP, _t.Optional[bytes], Timeout) -> None
         wanted = eol if eol is None else checked_separator(eol)
-        super(LineStream, self).__init__(tcp, _Buffer.take_until, wanted, timeout)
+        super(LineStream, self).__init__(tcp, Buffer.take_until, wanted, timeout)
 
 
 class BlockStream(_Stream):
@@ -1791,14 +1229,14 @@ class BlockStream(_Stream):
         timeout: seconds for each block; default: the object's
     """
 
-    def __init__(self, tcp, limit, timeout=_OWN):
-        # type: (TCP, _t.Union[int, bytes], _Timeout) -> None
+    def __init__(self, tcp, limit, timeout=UNSET):
+        # type: (TCP, _t.Union[int, bytes], Timeout) -> None
         if isinstance(limit, (bytes, bytearray)):
             wanted = checked_separator(limit, "limit")
-            super(BlockStream, self).__init__(tcp, _Buffer.take_until, wanted, timeout)
+            super(BlockStream, self).__init__(tcp, Buffer.take_until, wanted, timeout)
         else:
             size = checked_size(limit, "limit", 1)
-            super(BlockStream, self).__init__(tcp, _Buffer.take_exactly, size, timeout)
+            super(BlockStream, self).__init__(tcp, Buffer.take_exactly, size, timeout)
 
 
 def socket_for_url(url, *args, **kwargs):

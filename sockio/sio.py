@@ -21,14 +21,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 from ._base import Options
+from ._buffer import Take
 from ._calls import Calls, Done, Replies, Reply
 from ._link import Link as BaseLink
 from ._link import SocketLink
-from ._rules import UNSET, Take, Timeout
+from ._rules import UNSET, Expired, Timeout
 from ._streams import Blocks, End, Lines, Stream
 from ._threads import LONGEST, Bell, Callbacks, Hint, left_of, on_a_thread, on_loop, watcher
 from ._turns import Bell as BaseBell
-from ._turns import Expired, Ticket, held
+from ._turns import Ticket, held
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 
 if TYPE_CHECKING:

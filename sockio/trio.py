@@ -31,9 +31,9 @@ from . import _async
 from ._core import Core
 from ._link import DirectLink
 from ._link import Link as BaseLink
+from ._rules import Expired
 from ._threads import watcher
 from ._turns import Bell as BaseBell
-from ._turns import Expired
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url, log
 
 __all__ = ["TCP", "BlockStream", "ConnectionEOFError", "ConnectionTimeoutError", "LineStream", "socket_for_url"]

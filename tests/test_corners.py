@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import socket
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import sockio._link
+import sockio._wire
 import sockio.aio
 import sockio.py2
 import sockio.sio
@@ -92,7 +93,7 @@ def test_a_request_that_the_system_takes_nothing_of_at_first_gets_its_reply(
     def busy(data: bytes) -> int:
         if next(left, None) is None:
             return int(send(data))
-        raise BlockingIOError
+        raise BlockingIOError(errno.EAGAIN, "full")
 
     link.send = busy
     assert sock.write_readline(b"ECHO? a\n", timeout=BOUND) == b"a,1\n"
@@ -218,7 +219,7 @@ def test_bytes_that_somebody_else_took_first_are_no_end(
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
     with monkeypatch.context() as patch:
-        patch.setattr(sockio._link, "poller_of", lambda _: Ready())
+        patch.setattr(sockio._wire, "poller_of", lambda _: Ready())
         assert sock.connected()
 
 

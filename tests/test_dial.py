@@ -13,8 +13,9 @@ import pytest
 
 from simulator import Instrument
 from sockio._dial import STAGGER, Address, Race, lookup, resolve
+from sockio._rules import Expired
 from sockio._threads import Bell
-from sockio._turns import Expired, earliest
+from sockio._turns import earliest
 from sockio.sio import TCP, drive
 from tests.flavours import BOUND, eventually
 

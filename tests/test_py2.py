@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import sockio._wire
 import sockio.py2
 from simulator import Instrument
 from simulator.faults import Cut
@@ -147,17 +148,6 @@ def test_a_link_that_another_thread_has_closed_has_ended(sock: Sock) -> None:
         link.send(b"x")
 
 
-def test_a_peer_that_has_nothing_to_say_but_was_announced_is_not_gone(
-    sock: Sock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Ready:
-        def poll(self, _: int) -> list[tuple[int, int]]:
-            return [(0, 1)]
-
-    monkeypatch.setattr(sockio.py2, "poller_of", lambda _: Ready())
-    assert sock.connected()
-
-
 def test_a_wait_that_ended_for_nothing_goes_on() -> None:
     answers: list[list[int]] = [[], [], [1]]
     assert sockio.py2._wait(lambda _: answers.pop(0), None)
@@ -205,7 +195,7 @@ def test_two_threads_that_begin_anew_in_a_child_do_so_once(sock: Sock) -> None:
 def test_a_buffer_of_more_than_sixteen_chunks_is_closed_all_the_same(
     sock: Sock, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockio.py2, "CHUNK", 10)
+    monkeypatch.setattr(sockio._wire, "CHUNK", 10)
     instrument.send(b"x" * 1000)
     eventually(lambda: sock.in_waiting() == 1000)
     sock.close()

@@ -18,8 +18,8 @@ import sockio
 import sockio.aio
 from simulator import Instrument
 from simulator.faults import Cut, Reset, Silence
-from sockio._link import WIRE
 from sockio.common import (
+    WIRE,
     ConnectionClosedError,
     ConnectionEOFError,
     ConnectionLostError,

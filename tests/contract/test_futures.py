@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import errno
 import inspect
 import socket
 import threading
@@ -410,7 +411,7 @@ def test_room_that_somebody_else_took_is_waited_for_again(tcp: sockio.futures.TC
     def sometimes(data: bytes) -> int:
         if busy[0]:
             busy[0] -= 1
-            raise BlockingIOError
+            raise BlockingIOError(errno.EAGAIN, "full")
         return int(send(data))
 
     link.send = sometimes

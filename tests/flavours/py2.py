@@ -52,10 +52,6 @@ class Py2(Sio):
     def callers(self, sock: Sock) -> int:
         return len(sock.raw._queue)
 
-    def is_untraced(self, sock: Sock) -> bool:
-        link = sock.raw._link
-        return bool(link.send == link.sock.send and link.recv == link.sock.recv)
-
     def returned(self, value: Any) -> Any:
         # What a call returns answers result(), with what the other flavours return (contract P2).
         return value.result() if hasattr(value, "result") else value
