@@ -121,9 +121,6 @@ class Count(int):
 class TCP(Rules):
     """A TCP object for Python 2.7: ``reply = tcp.write_readline(b"*IDN?\\n")``."""
 
-    _link = None  # type: _t.Optional[_Link]
-    _clock = staticmethod(_now)
-
     def __init__(
         self,
         host,  # type: str
@@ -179,11 +176,12 @@ class TCP(Rules):
         check_settings(self, (on_connection_made,))
         self.connection_counter = 0  # type: int
         self._closings = 0
+        self._clock = _now
         self._begin_anew()
 
     def _begin_anew(self):
         # type: () -> None
-        self._link = None
+        self._link = None  # type: _t.Optional[_Link]
         self._new_link = None  # type: _t.Optional[_Link]
         self._greeting = None  # type: _t.Optional[_Greeting]
         self._queue = []  # type: _t.List[_Ticket]
