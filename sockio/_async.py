@@ -77,7 +77,7 @@ class Awaited(Calls[Reply, Replies, Done]):
                 if link is None:
                     return await self._perform(ticket, name, request, take, wanted, deadline, idempotent)
                 try:
-                    sent = link.begin(request)
+                    sent = link.hand_over(request)
                     if sent < len(request):
                         await link.flush(request, sent, deadline)  # meanwhile the reply may come
                     else:

@@ -27,10 +27,7 @@ from ._connect import Connector
 from ._link import Link
 from ._rules import UNSET, Expired, Timeout
 from ._turns import Scope, earliest, within
-from .common import (
-    QUIET,
-    Attempts,
-)
+from .common import QUIET, Attempts
 
 
 class Core(Connector):
@@ -59,8 +56,6 @@ class Core(Connector):
                 return link
         self._leave(self, ticket, link)
         return None
-
-    # The waiting of a call.
 
     async def _perform(
         self,
@@ -121,7 +116,7 @@ class Core(Connector):
     ) -> Any:
         link.idle = False
         if request is not None:
-            sent = link.begin(request)
+            sent = link.hand_over(request)
             if sent < len(request):
                 await link.flush(request, sent, deadline)
         reply = None if take is None else await self._reply(link, take, wanted, deadline)

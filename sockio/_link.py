@@ -114,12 +114,7 @@ class DirectLink(Link):
         rest = memoryview(data)[sent:]
         while rest:
             await self.room(deadline)
-            try:
-                sent = self.send(rest)
-            except BlockingIOError:
-                continue  # it was another wait that ended, or the operating system took the room back
-            self.sent = True
-            rest = rest[sent:]
+            rest = rest[self.hand_over(rest) :]  # maybe none: it was another wait that ended, or the room is gone again
 
     @abstractmethod
     def room(self, deadline: float | None) -> Awaitable[None]:

@@ -99,12 +99,12 @@ class Wire(object):
 
     # Bytes out, bytes in.
 
-    def begin(self, request):
-        # type: (bytes) -> int
+    def hand_over(self, data):
+        # type: (_t.Union[bytes, memoryview]) -> int
         """Hand what the operating system takes at once to it, and return how many bytes that was."""
         self.writing = True
         try:
-            sent = self.send(request)
+            sent = self.send(data)
         except socket.error as exc:
             if exc.errno not in _AGAIN:
                 raise

@@ -545,7 +545,7 @@ class TCP(Rules):
             return self._perform(ticket, name, request, take, wanted, deadline, idempotent, None)
         try:
             link.idle = False
-            sent = link.begin(request)
+            sent = link.hand_over(request)
             if sent < len(request):
                 link.flush(request, sent, deadline)
             link.more(deadline)
@@ -618,7 +618,7 @@ class TCP(Rules):
         # type: (_Link, _t.Optional[bytes], _t.Optional[Take], _t.Any, _t.Optional[float]) -> _t.Any
         link.idle = False
         if request is not None:
-            sent = link.begin(request)
+            sent = link.hand_over(request)
             if sent < len(request):
                 link.flush(request, sent, deadline)
         reply = None if take is None else self._reply(link, take, wanted, deadline)
@@ -1072,8 +1072,7 @@ class _Link(Wire):
         while rest:
             if not _wait(poller.poll, deadline) or _passed(deadline):
                 raise Expired
-            rest = rest[self.send(rest) :]
-            self.sent = True
+            rest = rest[self.hand_over(rest) :]
 
     def more(self, deadline):
         # type: (_t.Optional[float]) -> None

@@ -242,7 +242,7 @@ class TCP(Threaded[bytes, list[bytes], None]):
                 if link is None:
                     return drive(self._perform(ticket, name, request, take, wanted, deadline, idempotent))
                 try:
-                    sent = link.begin(request)
+                    sent = link.hand_over(request)
                     if sent < len(request):
                         drive(link.flush(request, sent, deadline))
                     link.more(deadline)
