@@ -161,8 +161,6 @@ class Base(Rules, ABC):
     def _start_callback(self, link: Link, context: Context, callback: Callable[..., Any], *args: object) -> None:
         """Run a callback about that link soon, in that context, where it can do no harm."""
 
-    # The plain methods.
-
     def _reset(self, ticket: Any) -> None:
         """Forget what has arrived, if nobody is reading."""
         link = self._visible_link()
