@@ -79,11 +79,12 @@ class Link(SocketLink):
         if deadline is None:
             self.poller.poll(None)
         else:
-            left = deadline - monotonic()
-            while not self.poller.poll(0 if left <= 0 else (left if left < LONGEST else LONGEST) * 1000):
+            milliseconds: float = 1 if deadline else 0  # what comes within a millisecond costs no look at the clock
+            while not self.poller.poll(milliseconds):
                 left = deadline - monotonic()
                 if left <= 0:
                     raise Expired
+                milliseconds = min(left, LONGEST) * 1000
         self.receive()
         return _DONE
 
