@@ -21,7 +21,7 @@ from simulator import Instrument
 from sockio._core import Core
 from sockio._dial import Race
 from sockio._rules import UNSET
-from sockio.common import ConnectionClosedError, ConnectionTimeoutError, LinkError, Retry
+from sockio.common import ConnectionClosedError, ConnectionLostError, ConnectionTimeoutError, LinkError, Retry
 from tests.flavours import BOUND, FLAVOURS, Flavour, Script, eventually
 from tests.peers import Peer
 
@@ -99,6 +99,25 @@ def test_a_request_that_the_system_takes_nothing_of_at_first_gets_its_reply(
     assert sock.write_readline(b"ECHO? a\n", timeout=BOUND) == b"a,1\n"
 
 
+def test_a_reset_between_two_parts_of_a_request_is_a_lost_link(flavour: Flavour, instrument: Instrument) -> None:
+    sock = flavour.tcp(instrument.host, instrument.port)
+    sock.open()
+    link = sock.raw._link
+    send = link.send
+
+    def part(data: bytes) -> int:
+        link.send = send
+        size = int(send(data[:1]))
+        instrument.reset()
+        eventually(link.peer_gone)
+        return size
+
+    link.send = part
+    with pytest.raises(ConnectionLostError) as caught:
+        sock.write_readline(b"*IDN?\n", timeout=BOUND)
+    assert caught.value.request_sent
+
+
 def test_a_call_that_was_torn_off_costs_the_link(flavour: Flavour, instrument: Instrument) -> None:
     sock = flavour.tcp(instrument.host, instrument.port)
     sock.open()
@@ -114,7 +133,7 @@ def test_a_link_that_was_replaced_meanwhile_fits_no_call(flavour: Flavour, instr
     sock.close()
     sock.open()
     old.closed = False
-    assert not flavour.call(lambda: sock.raw._fits(old, True, True, True, None))
+    assert not flavour.call(lambda: sock.raw._fits(old, True, True, False, None))
 
 
 def test_a_straight_call_during_which_the_object_was_closed_keeps_its_reply(
