@@ -26,6 +26,8 @@ class Link(Wire, ABC):
         world: what the link can't outlive: its event loop
     """
 
+    dropped: bool
+
     def __init__(self, core: Base, sock: socket.socket) -> None:
         super().__init__(sock, core.buffer_size, core._peer)
         self.core: weakref.ref[Base] = weakref.ref(core)

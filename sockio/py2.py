@@ -1096,7 +1096,7 @@ class _Link(Wire):
     def retire(self):
         # type: () -> None
         self.drain()
-        self.dropped = True
+        self.dropped = True  # type: bool
         self._release()
 
     def hang_up(self):
@@ -1123,7 +1123,7 @@ class _Link(Wire):
 
     def _close(self):
         # type: () -> None
-        self.send = _closed  # on 2.7 the old one would keep the descriptor
+        self.send = _closed  # type: _t.Callable[[_t.Any], int]  # on 2.7 the old one would keep the descriptor
         self.sock.close()
 
     def _report(self, cause, eof):
