@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 
 from ._buffer import Buffer
 from ._calls import Calls, Done, Replies, Reply, each_call
-from ._link import CHUNK
 from ._rules import UNSET, Timeout
 from ._streams import Blocks, End, Lines, Stream
 from ._turns import Ticket, held
-from .common import payload
+from .common import CHUNK, payload
 
 A = TypeVar("A", bound="AsyncTCP")
 

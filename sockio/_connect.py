@@ -9,8 +9,8 @@ from typing import Any
 from ._base import Base
 from ._dial import Address, Race, resolve
 from ._link import Link
-from ._rules import Expired, given_up
-from ._turns import Bell, Scope, earliest
+from ._rules import Expired, earliest, given_up
+from ._turns import Bell, Scope
 from .common import (
     Attempts,
     ConnectionTimeoutError,

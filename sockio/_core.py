@@ -25,8 +25,8 @@ from ._base import Base
 from ._buffer import Buffer, Take, anything, terminator
 from ._connect import Connector
 from ._link import Link
-from ._rules import UNSET, Expired, Timeout
-from ._turns import Scope, earliest, within
+from ._rules import UNSET, Expired, Timeout, earliest
+from ._turns import Scope, within
 from .common import QUIET, Attempts
 
 

@@ -11,7 +11,6 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from ._wire import Wire
-from .common import CHUNK as CHUNK
 
 if TYPE_CHECKING:
     from ._base import Base

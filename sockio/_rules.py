@@ -56,6 +56,16 @@ class Expired(Exception):
     """A deadline passed; the call turns it into a ``ConnectionTimeoutError`` that says what for."""
 
 
+def earliest(*deadlines):
+    # type: (_t.Optional[float]) -> _t.Optional[float]
+    """Return the first of the deadlines to pass; ``None`` never does."""
+    first = None
+    for deadline in deadlines:
+        if deadline is not None and (first is None or deadline < first):
+            first = deadline
+    return first
+
+
 def given_up(exc, name):
     # type: (BaseException, str) -> Exception
     """Return the cause of the loss of a link that a call drops because of ``exc``."""
@@ -128,16 +138,17 @@ class Rules(object):
         state = "closed" if link is None else "ended" if link.ended else "connected"
         return "<{}.{} {} {}>".format(type(self).__module__, type(self).__name__, self._peer, state)
 
-    if sys.version_info >= (3,):  # 2.7 closes a dropped socket in silence
+    def __del__(self):
+        # type: () -> None
+        link = vars(self).get("_link")  # not when an argument was refused
+        if link is not None:
+            forgotten, name = not link.ended, repr(self)
+            link.hang_up()
+            if forgotten:
+                warnings.warn("unclosed " + name, ResourceWarning, stacklevel=2, source=self)
 
-        def __del__(self):
-            # type: () -> None
-            link = vars(self).get("_link")  # not when an argument was refused
-            if link is not None:
-                forgotten, name = not link.ended, repr(self)
-                link.hang_up()
-                if forgotten:
-                    warnings.warn("unclosed " + name, ResourceWarning, stacklevel=2, source=self)
+    if sys.version_info < (3,):
+        del __del__  # 2.7 closes a dropped socket in silence
 
     # Before a request goes out.
 

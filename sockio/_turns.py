@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ._rules import Expired
+from ._rules import Expired, earliest
 
 if TYPE_CHECKING:
     from ._base import Base
@@ -134,15 +134,6 @@ class Queues:
         for ticket in (*self.reads, *self.writes, *self.connects):
             for bell in tuple(ticket.bells or ()):
                 bell.ring_from_thread()
-
-
-def earliest(*deadlines: float | None) -> float | None:
-    """Return the first of the deadlines to pass; ``None`` never does."""
-    first = None
-    for deadline in deadlines:
-        if deadline is not None and (first is None or deadline < first):
-            first = deadline
-    return first
 
 
 class Scope:

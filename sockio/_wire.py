@@ -40,6 +40,11 @@ _AGAIN = (errno.EAGAIN, errno.EWOULDBLOCK)
 class Wire(object):
     """A connected socket, non-blocking; what arrived on it; and how it ended.
 
+    Args:
+        sock: the socket
+        buffer_size: longest line, in bytes
+        peer: ``host:port``, for the log
+
     Attributes:
         idle: the last call ended in order, and took all that had come
         ended: the peer's end, a failure or a drop is known: no request may go out any more
@@ -59,6 +64,7 @@ class Wire(object):
     cause = None  # type: _t.Optional[BaseException]
     closed = False  # type: bool
     void = False  # type: bool
+    _peer = ""  # type: str
 
     def __init__(self, sock, buffer_size, peer):
         # type: (socket.socket, int, str) -> None
@@ -101,7 +107,11 @@ class Wire(object):
 
     def hand_over(self, data):
         # type: (_t.Union[bytes, memoryview]) -> int
-        """Hand what the operating system takes at once to it, and return how many bytes that was."""
+        """Hand what the operating system takes at once to it, and return how many bytes that was.
+
+        Raises:
+            OSError: the link broke
+        """
         self.writing = True
         try:
             sent = self.send(data)

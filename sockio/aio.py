@@ -22,11 +22,10 @@ from weakref import WeakKeyDictionary
 
 from ._async import AsyncTCP, BlockStream, LineStream
 from ._core import Core
-from ._link import CHUNK
 from ._link import Link as BaseLink
 from ._rules import Expired
 from ._turns import Bell as BaseBell
-from .common import DFT_KEEP_ALIVE, ConnectionEOFError, ConnectionTimeoutError, address_of_url, log
+from .common import CHUNK, DFT_KEEP_ALIVE, ConnectionEOFError, ConnectionTimeoutError, address_of_url, log
 
 __all__ = [
     "DFT_KEEP_ALIVE",

@@ -22,10 +22,9 @@ from . import sio
 from ._async import Awaited
 from ._calls import each_call
 from ._reactor import IN, OUT, Call, Pause, reactor
-from ._rules import UNSET, Expired, Timeout
+from ._rules import UNSET, Expired, Timeout, earliest
 from ._threads import NAP, on_a_thread
 from ._turns import Bell as BaseBell
-from ._turns import earliest
 from .common import ConnectionEOFError, ConnectionTimeoutError, address_of_url
 from .sio import BlockStream, LineStream
 

@@ -23,7 +23,7 @@ import threading
 
 from ._buffer import Buffer, anything, reading, terminator
 from ._race import Race, lookup
-from ._rules import UNSET, Expired, Rules, given_up
+from ._rules import UNSET, Expired, Rules, earliest, given_up
 from ._wire import Wire
 from .common import (
     DEFAULT_LIMIT,
@@ -581,7 +581,7 @@ class TCP(Rules):
         closings = self._closings
         scope = self._scope()
         if scope is not None:
-            deadline = _earliest(deadline, scope.deadline)
+            deadline = earliest(deadline, scope.deadline)
         failures = 0
         sent = False
         try:
@@ -659,7 +659,7 @@ class TCP(Rules):
             if not link.drained:
                 quiet = _now() + QUIET
                 try:
-                    link.more(_earliest(deadline, quiet))
+                    link.more(earliest(deadline, quiet))
                 except Expired:
                     if deadline and deadline < quiet:  # without any time (0.0) what is there counts
                         raise
@@ -684,8 +684,10 @@ class TCP(Rules):
             link.user = ticket
             fits = False
             try:
-                fits = sends and link.idle and not link.poller.poll(0)
-                fits = fits or self._fits(link, free, sends, link.writing or link.receiving, eol)
+                # The usual case of a write first, which needs no poll object of its own.
+                fits = (sends and link.idle and not link.poller.poll(0)) or self._fits(
+                    link, free, sends, link.writing or link.receiving, eol
+                )
             finally:
                 if not fits:
                     link.leave(ticket)
@@ -749,7 +751,7 @@ class TCP(Rules):
         try:
             while self._first() is not ticket:
                 self._check_open(closings)
-                if not bell.wait(_earliest(deadline, _now() + _NAP)) and _passed(deadline):
+                if not bell.wait(earliest(deadline, _now() + _NAP)) and _passed(deadline):
                     raise Expired
         finally:
             ticket.bell = None
@@ -800,7 +802,7 @@ class TCP(Rules):
         bell = self._new_bell()
         try:
             if closings == self._closings:  # else nobody rings any more
-                bell.wait(_earliest(deadline, _now() + pause))
+                bell.wait(earliest(deadline, _now() + pause))
         finally:
             self._close_bell(bell)
         self._check_open(closings)
@@ -825,7 +827,7 @@ class TCP(Rules):
         """
         while True:
             limit = self.connection_timeout
-            attempt_deadline = _earliest(deadline, None if limit is None else _now() + limit)
+            attempt_deadline = earliest(deadline, None if limit is None else _now() + limit)
             try:
                 link = attempts.link = self._attempt(ticket, attempt_deadline, closings, may_end)
                 return link
@@ -920,7 +922,7 @@ class TCP(Rules):
                     return sock
                 if _passed(deadline):
                     raise Expired
-                bell.wait(_earliest(deadline, race.next_start), race.connecting)
+                bell.wait(earliest(deadline, race.next_start), race.connecting)
                 self._check_open(closings)
         finally:
             race.close()
@@ -1153,12 +1155,6 @@ def _wait(poll, deadline):
             if left <= 0:
                 return False
             milliseconds = int(min(left * 1000 + 0.999, 2**30))
-
-
-def _earliest(one, other):
-    # type: (_t.Optional[float], _t.Optional[float]) -> _t.Optional[float]
-    """Return the deadline that passes first; ``None`` never does."""
-    return other if one is None else one if other is None else min(one, other)
 
 
 def _passed(deadline):

@@ -13,9 +13,8 @@ import pytest
 
 from simulator import Instrument
 from sockio._dial import STAGGER, Address, Race, lookup, resolve
-from sockio._rules import Expired
+from sockio._rules import Expired, earliest
 from sockio._threads import Bell
-from sockio._turns import earliest
 from sockio.sio import TCP, drive
 from tests.flavours import BOUND, eventually
 

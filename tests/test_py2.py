@@ -81,23 +81,6 @@ def test_a_link_that_another_thread_is_closing_serves_no_call(sock: Sock) -> Non
         sock.readline()
 
 
-def test_a_straight_request_that_the_system_takes_nothing_of_at_first(sock: Sock) -> None:
-    sock.write_readline(b"*OPC?\n")
-    link = sock.raw._link
-    send, full = link.send, [True]
-
-    def slow(data: Any) -> int:
-        if full.pop():
-            raise BlockingIOError(errno.EAGAIN, "full")
-        full.append(False)
-        count: int = send(data)
-        return count
-
-    full.insert(0, False)
-    link.send = slow
-    assert sock.write_readline(b"ECHO? a\n", timeout=BOUND) == b"a,1\n"
-
-
 def test_a_straight_request_whose_link_breaks(sock: Sock) -> None:
     sock.write_readline(b"*OPC?\n")
     sock.raw._link.send = failing(errno.ENETDOWN)
